@@ -1,0 +1,4 @@
+package broker
+
+// conn is one client connection.
+type conn struct{}

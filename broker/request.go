@@ -1,0 +1,82 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// request is one decoded frame. It belongs to the goroutine that serves it; nothing in it may be kept after the answer is known,
+// except where a handler copies.
+type request struct {
+	// ctx ends when the connection or the broker closes.
+	ctx context.Context
+	// key, version and correlation are the header's; version is already checked against the routing table.
+	key         int16
+	version     int16
+	correlation int32
+	// clientID is what the client calls itself; empty if it did not say.
+	clientID string
+	// body is the decoded request, nil for routes that decode raw themselves. Its Version is set. Protocol defaults of fields
+	// that old versions lack are already applied (see applyOldDefaults).
+	body kmsg.Request
+	// raw is the frame after the header. It aliases a pooled buffer that is recycled when the answer has been written.
+	raw []byte
+	// received is when the frame was complete.
+	received time.Time
+}
+
+// handler serves one request. It runs on the connection's reading goroutine, so it may block only for as long as the client may be
+// kept from sending its next request; what has to wait returns later(...). A handler that returns an error closes the connection
+// without an answer: errors the client should see go into the response.
+type handler func(b *Broker, c *conn, r *request) (response, error)
+
+// response is what a handler hands back: answer, later or noAnswer.
+type response interface {
+	// await blocks until the answer is known. It is called once, by the goroutine that writes the connection's responses in
+	// order. An error closes the connection.
+	await(ctx context.Context) (reply, error)
+}
+
+// reply is an encodable answer, see encode.go.
+type reply interface {
+	// appendTo appends the response header and body to the frame under construction.
+	appendTo(f *outFrame)
+}
+
+// answer is a response that is known at once. The conn sets the version of resp from the request's.
+func answer(resp kmsg.Response) response { return ready{resp} }
+
+type ready struct{ resp kmsg.Response }
+
+func (r ready) await(context.Context) (reply, error) { return kmsgReply{r.resp}, nil }
+
+// later is a response that is not known yet: f is called once, on the connection's writing goroutine, and may block until the
+// answer is known or ctx ends (the connection or the broker closed; then any error is right). The connection's later requests
+// wait for it, except that produce requests go on being appended while earlier ones wait for the disk.
+func later(f func(ctx context.Context) (kmsg.Response, error)) response { return parked(f) }
+
+type parked func(ctx context.Context) (kmsg.Response, error)
+
+func (p parked) await(ctx context.Context) (reply, error) {
+	resp, err := p(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return kmsgReply{resp}, nil
+}
+
+// noAnswer is for requests that get no response at all (produce with acks=0).
+var noAnswer response = silent{}
+
+type silent struct{}
+
+func (silent) await(context.Context) (reply, error) { return nil, nil }
+
+type kmsgReply struct{ resp kmsg.Response }
+
+func (k kmsgReply) appendTo(f *outFrame) {
+	k.resp.SetVersion(f.version)
+	f.buf = k.resp.AppendTo(f.buf)
+}
