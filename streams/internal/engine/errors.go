@@ -1,0 +1,223 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/leatstream/leat/serde"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Phase says what was being done with a record when it failed.
+type Phase string
+
+const (
+	Decoding   Phase = "decode"    // its bytes
+	Processing Phase = "process"   // a function of the topology
+	Encoding   Phase = "encode"    // a result, at a sink, repartition or store
+	Timing     Phase = "timestamp" // its timestamp is negative, or too far ahead
+	Producing  Phase = "produce"   // the log refused a result
+)
+
+// RecordError is an error of one record. See streams.RecordError.
+type RecordError struct {
+	Node      string
+	Task      string
+	Phase     Phase
+	Topic     string
+	Partition int32
+	Offset    int64
+	Key       []byte
+	Value     []byte
+	Attempt   int
+	Err       error
+}
+
+// Error says what failed, and where the record lies.
+func (e *RecordError) Error() string {
+	if e.Topic == "" {
+		return fmt.Sprintf("%s (task %s) in %s: %v", e.Node, e.Task, e.Phase, e.Err)
+	}
+	return fmt.Sprintf("%s (task %s) in %s of %s/%d at offset %d, key %q: %v",
+		e.Node, e.Task, e.Phase, e.Topic, e.Partition, e.Offset, clip(e.Key), e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *RecordError) Unwrap() error { return e.Err }
+
+func clip(b []byte) []byte {
+	if len(b) > 64 {
+		return b[:64]
+	}
+	return b
+}
+
+// PanicError is the cause of a RecordError when user code panicked.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error gives the panic's value and where it happened.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
+
+// Unwrap returns the panic's value if that was an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// Recover is to be deferred around a call of user code: it turns a panic into an error with its stack.
+func Recover(err *error) {
+	if v := recover(); v != nil {
+		*err = &PanicError{Value: v, Stack: debug.Stack()}
+	}
+}
+
+// Decision is an answer of OnError. The zero value is Fail.
+type Decision struct {
+	kind  decisionKind
+	topic string
+	after time.Duration
+}
+
+type decisionKind int8
+
+const (
+	fail decisionKind = iota
+	skip
+	deadLetter
+	retry
+)
+
+// Fail stops the task.
+func Fail() Decision { return Decision{} }
+
+// Skip drops the record from the failing node down.
+func Skip() Decision { return Decision{kind: skip} }
+
+// DeadLetter is Skip, and the source record goes to topic.
+func DeadLetter(topic string) Decision { return Decision{kind: deadLetter, topic: topic} }
+
+// Retry calls the failing function again after that time.
+func Retry(after time.Duration) Decision { return Decision{kind: retry, after: after} }
+
+// String names the decision.
+func (d Decision) String() string {
+	switch d.kind {
+	case skip:
+		return "skip"
+	case deadLetter:
+		return "dead letter to " + d.topic
+	case retry:
+		return "retry after " + d.after.String()
+	}
+	return "fail"
+}
+
+// fatal marks an error to which the policy has been applied: it ends the task.
+type fatal struct{ error }
+
+func (f fatal) Unwrap() error { return f.error }
+
+// IsFatal reports whether the policy has been applied to err already.
+func IsFatal(err error) bool {
+	var f fatal
+	return errors.As(err, &f)
+}
+
+// Fail applies the error policy to an error of the record in hand at node. With again, the caller is to try once more;
+// else it returns err, which is nil if the record is to be left alone. attempt counts from 1.
+func (c *Cursor) Fail(node string, phase Phase, attempt int, cause error) (again bool, err error) {
+	t := c.Task
+	if t.dead != nil {
+		return false, t.dead
+	}
+	if IsFatal(cause) {
+		return false, cause
+	}
+	if errors.Is(cause, serde.ErrUnavailable) {
+		wait := min(10*time.Millisecond<<min(attempt, 10), 5*time.Second)
+		t.env.Logger.Warn("waiting for a dependency", "task", t.id.String(), "node", node, "attempt", attempt, "retry_in", wait, "error", cause)
+		if err := t.env.Sleep(wait); err != nil {
+			return false, t.die(err)
+		}
+		return true, nil
+	}
+	re := &RecordError{Node: node, Task: t.id.String(), Phase: phase, Partition: -1, Offset: -1, Attempt: attempt, Err: cause}
+	if r := c.Record; r != nil {
+		re.Topic, re.Partition, re.Offset, re.Key, re.Value = r.Topic, r.Partition, r.Offset, r.Key, r.Value
+	}
+	d := t.decide(re)
+	switch d.kind {
+	case retry:
+		if err := t.env.Sleep(d.after); err != nil {
+			return false, t.die(err)
+		}
+		return true, nil
+	case skip:
+		t.Counters.Skipped++
+		return false, nil
+	case deadLetter:
+		t.Counters.DeadLetters++
+		t.sendDeadLetter(d.topic, c.Record, re)
+		return false, nil
+	}
+	return false, t.die(re)
+}
+
+func (t *Task) decide(re *RecordError) (d Decision) {
+	if t.env.OnError == nil {
+		return Fail()
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			t.env.Logger.Error("OnError panicked", "task", re.Task, "node", re.Node, "panic", v)
+			d = Fail()
+		}
+	}()
+	return t.env.OnError(t.env.Context, re)
+}
+
+func (t *Task) die(err error) error {
+	t.dead = fatal{err}
+	return t.dead
+}
+
+// sendDeadLetter writes the source record as it came, with Kafka's headers. Where there is no source record (a
+// punctuator, a table's update at the commit) the letter has the headers alone.
+func (t *Task) sendDeadLetter(topic string, src *kgo.Record, re *RecordError) {
+	r := t.env.Records.Get()
+	r.Topic, r.Partition = topic, -1
+	r.Timestamp = t.env.Now()
+	var stack []byte
+	var p *PanicError
+	if errors.As(re.Err, &p) {
+		stack = p.Stack
+	}
+	if src != nil {
+		r.Key, r.Value, r.Timestamp = src.Key, src.Value, src.Timestamp
+		r.Headers = append(r.Headers, src.Headers...)
+	}
+	r.Headers = append(r.Headers,
+		kgo.RecordHeader{Key: "__streams.errors.exception", Value: fmt.Appendf(nil, "%T", re.Err)},
+		kgo.RecordHeader{Key: "__streams.errors.message", Value: []byte(re.Err.Error())},
+		kgo.RecordHeader{Key: "__streams.errors.stacktrace", Value: stack})
+	if src != nil {
+		r.Headers = append(r.Headers,
+			kgo.RecordHeader{Key: "__streams.errors.topic", Value: []byte(src.Topic)},
+			kgo.RecordHeader{Key: "__streams.errors.partition", Value: strconv.AppendInt(nil, int64(src.Partition), 10)},
+			kgo.RecordHeader{Key: "__streams.errors.offset", Value: strconv.AppendInt(nil, src.Offset, 10)})
+	}
+	if n := t.env.Partitions(topic); n > 0 && r.Key != nil {
+		r.Partition = Partition(r.Key, n)
+	}
+	t.send(r)
+}
+
+// ErrorPolicy is Config.OnError.
+type ErrorPolicy = func(context.Context, *RecordError) Decision
