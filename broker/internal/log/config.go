@@ -1,0 +1,90 @@
+package log
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"time"
+)
+
+// FlushPolicy says when appended records count as safe: when WaitSynced returns and the high watermark moves.
+type FlushPolicy int8
+
+// The flush policies.
+const (
+	FlushAlways FlushPolicy = iota // after fdatasync: nothing acknowledged is lost by a power cut
+	FlushOS                        // after write: nothing is lost by the death of the process
+)
+
+// Config is what a log needs to know. A zero field is its default.
+type Config struct {
+	// Name is "topic-partition", for errors and log lines. Default: the directory's name.
+	Name string
+	// TopicID is kept in partition.metadata; zero writes none.
+	TopicID [16]byte
+
+	SegmentBytes       int64         // roll before a segment grows beyond it; default 1 GiB, at most 2 GiB - 1
+	SegmentAge         time.Duration // roll when the first record of a segment is older; default 7 days
+	IndexIntervalBytes int           // one index entry for so many bytes; default 4096
+	MaxBatchBytes      int           // largest batch; default 1 MiB + 12
+	Flush              FlushPolicy   // when records count as safe
+
+	// LogAppendTime stamps batches with the broker's clock instead of keeping the producers' times.
+	LogAppendTime bool
+	// MaxTimestampAhead is how far a producer's time may be in the future, MaxTimestampBehind in the past.
+	// Default 1 hour ahead, any time behind; negative means any.
+	MaxTimestampAhead, MaxTimestampBehind time.Duration
+
+	// Compact asks for the latest record of each key, Delete for retention; both may be set. Neither means Delete.
+	// On a log with Compact, records of clients must have keys.
+	Compact, Delete bool
+	RetentionBytes  int64         // with Delete: keep about so many bytes; zero or negative: any amount
+	RetentionAge    time.Duration // with Delete: keep records so long; zero or negative: for ever
+
+	// ProducerExpiry forgets an idle producer after so long; default 24 hours. Never while it has a transaction open.
+	ProducerExpiry time.Duration
+	// MaxDecompressedBytes bounds one batch's records where they must be looked at; default 64 MiB.
+	MaxDecompressedBytes int
+
+	// Logger gets recoveries and failures. Nil: discarded.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults(dir string) Config {
+	if c.Name == "" {
+		c.Name = dir
+	}
+	if c.SegmentBytes <= 0 {
+		c.SegmentBytes = 1 << 30
+	}
+	if c.SegmentAge <= 0 {
+		c.SegmentAge = 7 * 24 * time.Hour
+	}
+	if c.IndexIntervalBytes <= 0 {
+		c.IndexIntervalBytes = 4096
+	}
+	if c.MaxBatchBytes <= 0 {
+		c.MaxBatchBytes = 1<<20 + 12
+	}
+	if c.MaxTimestampAhead == 0 {
+		c.MaxTimestampAhead = time.Hour
+	}
+	if c.ProducerExpiry <= 0 {
+		c.ProducerExpiry = 24 * time.Hour
+	}
+	if !c.Compact {
+		c.Delete = true
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	if c.SegmentBytes > math.MaxInt32 {
+		return fmt.Errorf("log %s: SegmentBytes is %d, at most %d can be addressed by an index entry", c.Name, c.SegmentBytes, math.MaxInt32)
+	}
+	return nil
+}
