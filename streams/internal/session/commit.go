@@ -1,0 +1,250 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/streams/internal/failpoint"
+)
+
+// Position is where a partition goes on: the offset of the first record that is not processed.
+type Position struct {
+	Offset   int64
+	Epoch    int32 // leader epoch of the record before, -1 if unknown
+	Metadata string
+}
+
+// Positions are positions by topic and partition.
+type Positions map[string]map[int32]Position
+
+// Set notes one position.
+func (p Positions) Set(topic string, partition int32, at Position) {
+	m := p[topic]
+	if m == nil {
+		m = map[int32]Position{}
+		p[topic] = m
+	}
+	m[partition] = at
+}
+
+// Send writes r in the transaction, beginning one if need be. ack is called when the log has the record, or never will, in
+// order per partition; it must hand its error to Acked, and r is its own from then on. A nil ack is Acked. r and what it
+// points to must stay unchanged until then. Send blocks only while the client's buffer is full.
+func (s *Session) Send(r *kgo.Record, ack func(*kgo.Record, error)) error {
+	if !s.inTxn && s.txnal {
+		if err := s.cl.BeginTransaction(); err != nil {
+			return wrap("begin a transaction", err)
+		}
+	}
+	s.inTxn = true
+	if ack == nil {
+		ack = s.Acked
+	}
+	s.cl.Produce(context.Background(), r, ack)
+	return nil
+}
+
+// Acked notes the outcome of one record: an error spoils the transaction.
+func (s *Session) Acked(r *kgo.Record, err error) {
+	if err == nil {
+		return
+	}
+	wrapped := wrap(fmt.Sprintf("write to %s/%d", r.Topic, r.Partition), err)
+	s.failed.CompareAndSwap(nil, &wrapped)
+}
+
+// Dirty reports whether something was sent since the last commit.
+func (s *Session) Dirty() bool { return s.inTxn }
+
+// Commit makes what was sent visible together with the positions, all or nothing. With no error it has happened; with an
+// error it may have, and opening the session again settles which.
+func (s *Session) Commit(ctx context.Context, at Positions) error {
+	if err := s.Flush(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout)
+	defer cancel()
+	defer s.slow("the group and transaction coordinators")()
+	var err error
+	if s.inTxn && s.txnal {
+		err = s.commitTransaction(ctx, at)
+	} else {
+		err = s.commitOffsets(ctx, at)
+	}
+	if err != nil {
+		return err
+	}
+	s.inTxn = false
+	return s.cfg.Failpoints.Hit(failpoint.TxnEnded)
+}
+
+// Flush waits until every record sent is acknowledged.
+func (s *Session) Flush(ctx context.Context) error {
+	if s.inTxn {
+		defer s.slow("acknowledgement of what was written")()
+		if err := s.cl.Flush(ctx); err != nil {
+			return wrap("flush", err)
+		}
+		if err := s.failed.Load(); err != nil {
+			return *err
+		}
+	}
+	return s.cfg.Failpoints.Hit(failpoint.ProducerFlushed)
+}
+
+// slow says in the log what is waited for if it takes long; the result stops it.
+func (s *Session) slow(what string) (stop func()) {
+	since := time.Now()
+	t := time.AfterFunc(2*time.Second, func() {
+		s.cfg.Logger.Warn("waiting for "+what, "group", s.cfg.Group, "for", time.Since(since).Round(time.Second))
+	})
+	return func() { t.Stop() }
+}
+
+func (s *Session) commitTransaction(ctx context.Context, at Positions) error {
+	if len(at) > 0 {
+		if err := s.addOffsets(ctx, at); err != nil {
+			return err
+		}
+	}
+	if err := s.cfg.Failpoints.Hit(failpoint.OffsetsAdded); err != nil {
+		return err
+	}
+	// Past this point the outcome is the coordinator's. Any error, even a definite one, takes the one path.
+	if err := s.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return wrap("end the transaction of "+s.cfg.TransactionalID, err)
+	}
+	return nil
+}
+
+func (s *Session) addOffsets(ctx context.Context, at Positions) error {
+	id, epoch, err := s.cl.ProducerID(ctx)
+	if err != nil {
+		return wrap("get the producer id of "+s.cfg.TransactionalID, err)
+	}
+	if !s.v2 {
+		req := kmsg.NewPtrAddOffsetsToTxnRequest()
+		req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Group = s.cfg.TransactionalID, id, epoch, s.cfg.Group
+		err := s.insist(ctx, func(string, int32) error {
+			resp, err := req.RequestWith(ctx, s.cl)
+			if err != nil {
+				return err
+			}
+			return kerr.ErrorForCode(resp.ErrorCode)
+		})
+		if err != nil {
+			return wrap("add group "+s.cfg.Group+" to the transaction", err)
+		}
+	}
+	req := kmsg.NewPtrTxnOffsetCommitRequest()
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Group = s.cfg.TransactionalID, id, epoch, s.cfg.Group
+	if s.cfg.InstanceID != "" {
+		req.InstanceID = &s.cfg.InstanceID
+	}
+	for topic, partitions := range at {
+		t := kmsg.NewTxnOffsetCommitRequestTopic()
+		t.Topic = topic
+		for partition, pos := range partitions {
+			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = partition, pos.Offset, pos.Epoch, &pos.Metadata
+			t.Partitions = append(t.Partitions, p)
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	err = s.insist(ctx, func(member string, generation int32) error {
+		req.MemberID, req.Generation = member, generation
+		resp, err := req.RequestWith(ctx, s.cl)
+		if err != nil {
+			return err
+		}
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, err)
+				}
+			}
+		}
+		return nil
+	})
+	return wrap("commit offsets of group "+s.cfg.Group+" in the transaction", err)
+}
+
+func (s *Session) commitOffsets(ctx context.Context, at Positions) error {
+	if err := s.cfg.Failpoints.Hit(failpoint.OffsetsAdded); err != nil {
+		return err
+	}
+	if len(at) == 0 {
+		return nil
+	}
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group = s.cfg.Group
+	if s.cfg.InstanceID != "" {
+		req.InstanceID = &s.cfg.InstanceID
+	}
+	for topic, partitions := range at {
+		t := kmsg.NewOffsetCommitRequestTopic()
+		t.Topic = topic
+		for partition, pos := range partitions {
+			p := kmsg.NewOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = partition, pos.Offset, pos.Epoch, &pos.Metadata
+			t.Partitions = append(t.Partitions, p)
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	err := s.insist(ctx, func(member string, generation int32) error {
+		req.MemberID, req.Generation = member, generation
+		resp, err := req.RequestWith(ctx, s.cl)
+		if err != nil {
+			return err
+		}
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, err)
+				}
+			}
+		}
+		return nil
+	})
+	return wrap("commit offsets of group "+s.cfg.Group, err)
+}
+
+// insist calls f, as the member that the assignment was given to, until it succeeds or fails for good.
+//
+// A rebalance may be under way while we commit: the join that AllowRebalance let through. The coordinator then moves to
+// the next generation before the client has heard of it, and refuses the old one. Trying again with the new one is safe
+// while the member id is the same: it was a member without a break, claimed its partitions in that join, and a
+// cooperative leader gives nobody a partition that another member claims. A changed member id is a break.
+func (s *Session) insist(ctx context.Context, f func(member string, generation int32) error) error {
+	wait := 2 * time.Millisecond
+	for {
+		assigned := s.Member()
+		member, generation := s.cl.GroupMetadata()
+		if member != assigned {
+			return errForgotten
+		}
+		err := f(member, generation)
+		if err == nil || !worthAnother(err) {
+			return err
+		}
+		if !pause(ctx, wait) {
+			return errors.Join(ctx.Err(), err)
+		}
+		wait = min(2*wait, 100*time.Millisecond)
+	}
+}
+
+func worthAnother(err error) bool {
+	for _, e := range []error{kerr.IllegalGeneration, kerr.RebalanceInProgress, kerr.ConcurrentTransactions} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownTopicOrPartition)
+}

@@ -1,0 +1,135 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Poll returns at most n records as soon as there are any, or none when ctx is done. From its return until AllowRebalance
+// no partition changes hands. Control records are among them: they move the position and carry nothing.
+//
+// An error that is not Recoverable ends the application; after the other ones the session is opened again.
+func (s *Session) Poll(ctx context.Context, n int) (kgo.Fetches, error) {
+	if err := s.brokenErr(); err != nil {
+		return nil, err
+	}
+	fetches := s.cl.PollRecords(ctx, n)
+	s.held = true // also where ctx was done: kgo counts that as a poll
+	return s.checked(fetches)
+}
+
+// TryPoll is Poll without waiting for records; it still waits for a rebalance that was let through.
+func (s *Session) TryPoll(n int) (kgo.Fetches, error) {
+	if !s.held {
+		s.cl.PollRecords(s.expired, n)
+		s.held = true
+	}
+	if err := s.brokenErr(); err != nil {
+		return nil, err
+	}
+	return s.checked(s.cl.PollRecords(nil, n)) //nolint:staticcheck // kgo: a nil context takes what is buffered
+}
+
+func (s *Session) checked(fetches kgo.Fetches) (kgo.Fetches, error) {
+	var bad error
+	fetches.EachError(func(topic string, partition int32, err error) {
+		var lost *kgo.ErrDataLoss
+		switch {
+		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		case errors.As(err, &lost):
+			s.cfg.Logger.Error("records are gone from the input: reading goes on where the log now begins", "topic", topic, "partition", partition, "err", err)
+		case bad == nil:
+			bad = wrap(fmt.Sprintf("read %s/%d", topic, partition), err)
+		}
+	})
+	if bad == nil {
+		bad = s.brokenErr()
+	}
+	return fetches, bad
+}
+
+// AllowRebalance lets a waiting rebalance go on. Everything processed must be committed, and nothing be processed until
+// the next Poll or TryPoll, which waits until the rebalance has told what it takes and gives.
+func (s *Session) AllowRebalance() {
+	s.held = false
+	s.wanted.Store(false)
+	s.cl.AllowRebalance()
+}
+
+// RebalanceWanted reports whether a rebalance waits for AllowRebalance: time to commit.
+func (s *Session) RebalanceWanted() bool { return s.wanted.Load() }
+
+// Wake receives when a rebalance begins to wait.
+func (s *Session) Wake() <-chan struct{} { return s.wake }
+
+// Changes returns what the group decided since the last call, in order. Called right after a Poll, it is complete.
+func (s *Session) Changes() []Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.mu.changes
+	s.mu.changes = nil
+	return c
+}
+
+// Pause stops reading p, and drops what was read ahead of it; Resume goes on at the position.
+func (s *Session) Pause(p Partitions) { s.cl.PauseFetchPartitions(p) }
+
+// Resume goes on reading p.
+func (s *Session) Resume(p Partitions) { s.cl.ResumeFetchPartitions(p) }
+
+// The callbacks run in kgo's goroutine, in the window between AllowRebalance and the next poll. They note and do nothing.
+
+func (s *Session) onAssigned(_ context.Context, cl *kgo.Client, p map[string][]int32) {
+	if s.cfg.PauseAssigned && len(p) > 0 {
+		cl.PauseFetchPartitions(p)
+	}
+	member, generation := cl.GroupMetadata()
+	s.cfg.Logger.Debug("assigned", "group", s.cfg.Group, "member", member, "generation", generation, "partitions", p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.member != "" && s.mu.member != member && s.mu.broken == nil {
+		// The coordinator had forgotten us, and somebody else may have had our partitions: the positions we hold are void.
+		s.mu.broken = &Error{Op: "stay in group " + s.cfg.Group, Err: errForgotten}
+	}
+	s.mu.member = member
+	if len(p) > 0 {
+		s.mu.changes = append(s.mu.changes, Change{Assigned: p})
+	}
+}
+
+func (s *Session) onRevoked(_ context.Context, cl *kgo.Client, p map[string][]int32) {
+	if len(p) == 0 {
+		return
+	}
+	s.cfg.Logger.Debug("revoked", "group", s.cfg.Group, "partitions", p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.changes = append(s.mu.changes, Change{Revoked: p})
+}
+
+func (s *Session) onLost(_ context.Context, _ *kgo.Client, p map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.broken == nil && len(p) > 0 {
+		s.mu.broken = &Error{Op: "stay in group " + s.cfg.Group, Err: errForgotten}
+	}
+}
+
+func (s *Session) onBlocked(context.Context, *kgo.Client) {
+	s.wanted.Store(true)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+var errForgotten = errors.New("the coordinator no longer knows this member")
+
+func (s *Session) brokenErr() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.broken
+}

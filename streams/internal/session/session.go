@@ -1,0 +1,279 @@
+// Package session is one member of a consumer group that processes exactly once: it reads records, writes records, and
+// commits both sides in one Kafka transaction, over a plain kgo.Client.
+//
+// It is not kgo's GroupTransactSession, which commits what was polled rather than what was processed, and aborts after
+// every rebalance. Here a rebalance waits for the commit instead:
+//
+//   - Poll holds rebalances back (BlockRebalanceOnPoll) and AllowRebalance lets them through. It is called right after a
+//     Commit, and nothing may be processed between it and the next Poll. So partitions change hands only when everything
+//     that was processed is committed, and the callbacks only note what has changed.
+//   - Commit waits for every acknowledgement, adds the positions that the caller has *processed* to the transaction
+//     (TxnOffsetCommit, fenced by member and generation) and ends it. A commit that wrote nothing is a plain OffsetCommit,
+//     atomic by itself.
+//   - Whatever leaves the outcome unknown, or aborts the transaction, takes one path: the caller drops what it has, closes
+//     the session and opens it again. Open settles the old transaction (InitProducerId) before it joins the group, and the
+//     group's offsets are then read as stable. A static member comes back to the same partitions without a rebalance.
+//
+// Without a TransactionalID the same loop is at-least-once: it flushes, then commits offsets.
+//
+// A Session belongs to one goroutine, with two exceptions: acknowledgements come from kgo's goroutine, and Commit may run
+// in another goroutine while the owner polls, but not while it sends.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/leatstream/leat/streams/internal/failpoint"
+)
+
+// Config says who the member is. Group, Topics, Balancer and Logger are required.
+type Config struct {
+	Group    string
+	Topics   []string
+	Balancer kgo.GroupBalancer
+
+	// TransactionalID makes the session exactly-once; empty is at-least-once.
+	TransactionalID string
+	// InstanceID makes the member static; empty is a dynamic one, which leaves the group when it closes.
+	InstanceID string
+
+	TransactionTimeout time.Duration // 0: 10 s
+	SessionTimeout     time.Duration // 0: 45 s
+	RebalanceTimeout   time.Duration // 0: 60 s
+	HeartbeatInterval  time.Duration // 0: 1 s
+
+	Client []kgo.Opt // seed brokers, TLS, SASL; applied last, so they win
+	Logger *slog.Logger
+
+	// Adjust may change the offsets at which newly assigned partitions start; nil keeps the committed ones.
+	Adjust func(ctx context.Context, committed map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error)
+	// PauseAssigned starts newly assigned partitions paused, for a caller that has to restore state first.
+	PauseAssigned bool
+
+	Failpoints *failpoint.Set // nil: none
+}
+
+func (c *Config) fill() {
+	for _, d := range []struct {
+		v  *time.Duration
+		by time.Duration
+	}{
+		{&c.TransactionTimeout, 10 * time.Second},
+		{&c.SessionTimeout, 45 * time.Second},
+		{&c.RebalanceTimeout, time.Minute},
+		{&c.HeartbeatInterval, time.Second},
+	} {
+		if *d.v == 0 {
+			*d.v = d.by
+		}
+	}
+}
+
+// Partitions are partition numbers by topic.
+type Partitions = map[string][]int32
+
+// Change is one thing that the group decided. Exactly one field is set.
+type Change struct {
+	Assigned Partitions // newly ours; what we had stays
+	Revoked  Partitions // no longer ours; everything processed from them was committed before
+}
+
+// Session is one open membership. See the package comment.
+type Session struct {
+	cfg    Config
+	cl     *kgo.Client
+	cancel context.CancelFunc // kills the client without waiting for the group
+	txnal  bool
+	v2     bool // the cluster runs transaction.version 2: no AddOffsetsToTxn, epochs rise with every transaction
+
+	inTxn  bool
+	held   bool // rebalances are held back
+	wanted atomic.Bool
+	wake   chan struct{} // a rebalance waits for us
+	failed atomic.Pointer[error]
+
+	expired context.Context // always canceled: polling with it holds rebalances back without fetching
+
+	mu struct {
+		sync.Mutex
+		member  string // whom the assignment was given to
+		changes []Change
+		broken  error // why this membership is over
+	}
+}
+
+// Open settles the transaction that an earlier session of the same TransactionalID left open, and joins the group. It
+// retries while the brokers are not reachable, saying so in the log, until ctx is done. ctx bounds Open alone.
+func Open(ctx context.Context, cfg Config) (*Session, error) {
+	cfg.fill()
+	s := &Session{cfg: cfg, txnal: cfg.TransactionalID != "", wake: make(chan struct{}, 1)}
+	var cancel context.CancelFunc
+	s.expired, cancel = context.WithCancel(context.Background())
+	cancel()
+	if s.txnal {
+		var err error
+		if s.v2, err = transactionV2(ctx, &cfg); err != nil {
+			return nil, fmt.Errorf("ask %s for its features: %w", cfg.TransactionalID, err)
+		}
+	}
+	life, kill := context.WithCancel(context.Background())
+	s.cancel = kill
+	cl, err := kgo.NewClient(append(s.options(), kgo.WithContext(life))...)
+	if err != nil {
+		kill()
+		return nil, &Error{Op: "configure the client", Err: err, Fatal: true}
+	}
+	s.cl = cl
+	if s.txnal {
+		if err := s.settle(ctx); err != nil {
+			s.Kill()
+			return nil, err
+		}
+	}
+	cl.AddConsumeTopics(cfg.Topics...)
+	return s, nil
+}
+
+func (s *Session) options() []kgo.Opt {
+	c := &s.cfg
+	versions := kversion.Stable()
+	// Positions are committed by topic name: the later versions want topic ids. Below transaction.version 2 the
+	// coordinator takes later versions as a promise that we do not keep.
+	versions.SetMaxKeyVersion(int16(kmsg.OffsetCommit), 9)
+	versions.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 5)
+	if s.txnal && !s.v2 {
+		versions.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 4)
+	}
+	opts := []kgo.Opt{
+		kgo.MaxVersions(versions),
+		kgo.ConsumerGroup(c.Group),
+		kgo.Balancers(c.Balancer),
+		kgo.DisableAutoCommit(),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(s.onAssigned),
+		kgo.OnPartitionsRevoked(s.onRevoked),
+		kgo.OnPartitionsLost(s.onLost),
+		kgo.OnPartitionsCallbackBlocked(s.onBlocked),
+		kgo.SessionTimeout(c.SessionTimeout),
+		kgo.RebalanceTimeout(c.RebalanceTimeout),
+		kgo.HeartbeatInterval(c.HeartbeatInterval),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.RecordPartitioner(newPartitioner()),
+		kgo.ProducerLinger(0),
+		kgo.MaxBufferedRecords(200_000),
+		kgo.WithLogger(clientLogger{c.Logger}),
+	}
+	if c.InstanceID != "" {
+		opts = append(opts, kgo.InstanceID(c.InstanceID))
+	}
+	if s.txnal {
+		opts = append(opts, kgo.TransactionalID(c.TransactionalID), kgo.TransactionTimeout(c.TransactionTimeout))
+	}
+	if c.Adjust != nil {
+		opts = append(opts, kgo.AdjustFetchOffsetsFn(c.Adjust))
+	}
+	return append(opts, c.Client...)
+}
+
+// transactionV2 asks a broker whether the cluster runs transaction.version 2.
+func transactionV2(ctx context.Context, cfg *Config) (bool, error) {
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.WithLogger(clientLogger{cfg.Logger})}, cfg.Client...)...)
+	if err != nil {
+		return false, &Error{Op: "configure the client", Err: err, Fatal: true}
+	}
+	defer cl.Close()
+	var v2 bool
+	err = retry(ctx, cfg.Logger, "the brokers", func() error {
+		resp, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, cl)
+		if err != nil {
+			return err
+		}
+		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+			return err
+		}
+		for _, f := range resp.FinalizedFeatures {
+			if f.Name == "transaction.version" && f.MaxVersionLevel >= 2 {
+				v2 = true
+			}
+		}
+		return nil
+	})
+	return v2, err
+}
+
+// settle takes over the transactional id: what was open under it is aborted, or its commit completed, before it returns.
+func (s *Session) settle(ctx context.Context) error {
+	err := retry(ctx, s.cfg.Logger, "the transaction coordinator", func() error {
+		_, _, err := s.cl.ProducerID(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settle the transactions of %s: %w", s.cfg.TransactionalID, err)
+	}
+	return nil
+}
+
+// Client is the client below, for requests that the session does not make itself. It is not to be closed, nor to be used
+// for transactions, offsets or the group.
+func (s *Session) Client() *kgo.Client { return s.cl }
+
+// Member is the member that the assignment was given to, empty before the first one.
+func (s *Session) Member() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.member
+}
+
+// Close ends the session after a last Commit. A static member stays in the group until its session times out, so that it
+// can come back; a dynamic one leaves. What was sent and not committed is aborted by the next Open, or by its timeout.
+func (s *Session) Close() {
+	t := time.AfterFunc(5*time.Second, s.cancel) // a coordinator that is away must not keep us
+	defer t.Stop()
+	s.cl.CloseAllowingRebalance()
+	s.cancel()
+}
+
+// Kill ends the session where it stands: nothing is committed, and nobody waits for the group.
+func (s *Session) Kill() {
+	s.cancel()
+	s.cl.CloseAllowingRebalance()
+}
+
+// Leave removes a static member from its group, so that its partitions are given to others at once. The session of that
+// member has to be closed before; cl is any other client.
+func Leave(ctx context.Context, cl *kgo.Client, group string, instanceIDs ...string) error {
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group = group
+	for _, id := range instanceIDs {
+		m := kmsg.NewLeaveGroupRequestMember()
+		m.InstanceID = kmsg.StringPtr(id)
+		m.Reason = kmsg.StringPtr("the application asked for it")
+		req.Members = append(req.Members, m)
+	}
+	resp, err := req.RequestWith(ctx, cl)
+	if err != nil {
+		return fmt.Errorf("leave group %s: %w", group, err)
+	}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return fmt.Errorf("leave group %s: %w", group, err)
+	}
+	for _, m := range resp.Members {
+		if err := kerr.ErrorForCode(m.ErrorCode); err != nil && !errors.Is(err, kerr.UnknownMemberID) {
+			return fmt.Errorf("leave group %s: %w", group, err)
+		}
+	}
+	return nil
+}
