@@ -103,7 +103,9 @@ func newTrial(t *testing.T, c cluster) *trial {
 }
 
 // feed writes the numbers 0..n-1 to the input, in bursts, so that the copying is under way while it writes.
-func (tr *trial) feed(n int, over time.Duration) {
+func (tr *trial) feed(n int, over time.Duration) { tr.feedFrom(0, n, over) }
+
+func (tr *trial) feedFrom(from, n int, over time.Duration) {
 	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(tr.in)}, tr.c.opts...)...)
 	if err != nil {
 		tr.t.Error(err)
@@ -113,7 +115,7 @@ func (tr *trial) feed(n int, over time.Duration) {
 	const burst = 100
 	tick := time.NewTicker(max(over/time.Duration(max(n/burst, 1)), time.Microsecond))
 	defer tick.Stop()
-	for i := range n {
+	for i := from; i < n; i++ {
 		if i%burst == 0 {
 			<-tick.C
 		}

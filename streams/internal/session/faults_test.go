@@ -44,13 +44,15 @@ func TestCopyIsExactWhenRequestsFail(t *testing.T) {
 		{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID},
 	}
 	fed := make(chan struct{})
+	tr.feed(100, time.Millisecond)
+	wait(t, func() bool { return tr.commits.Load() > 1 })
 	wg.Go(func() {
 		tick := time.NewTicker(150 * time.Millisecond)
 		defer tick.Stop()
 		for i := rand.IntN(len(faults)); ; i++ {
 			h := c.fake.Fault(faults[i%len(faults)])
 			select {
-			case <-tick.C:
+			case <-tick.C: // the fault has had its chance
 				h.Remove()
 			case <-fed:
 				h.Remove()
@@ -58,7 +60,7 @@ func TestCopyIsExactWhenRequestsFail(t *testing.T) {
 			}
 		}
 	})
-	tr.feed(10000, 3*time.Second)
+	tr.feedFrom(100, 10000, 3*time.Second)
 	close(fed)
 	tr.verify(10000, 60*time.Second)
 	stop()

@@ -62,9 +62,6 @@ func (s *Session) AllowRebalance() {
 // RebalanceWanted reports whether a rebalance waits for AllowRebalance: time to commit.
 func (s *Session) RebalanceWanted() bool { return s.wanted.Load() }
 
-// Wake receives when a rebalance begins to wait.
-func (s *Session) Wake() <-chan struct{} { return s.wake }
-
 // Changes returns what the group decided since the last call, in order. Called right after a Poll, it is complete.
 func (s *Session) Changes() []Change {
 	s.mu.Lock()
@@ -120,9 +117,8 @@ func (s *Session) onLost(_ context.Context, _ *kgo.Client, p map[string][]int32)
 
 func (s *Session) onBlocked(context.Context, *kgo.Client) {
 	s.wanted.Store(true)
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	if f := s.cfg.OnRebalanceWanted; f != nil {
+		f()
 	}
 }
 

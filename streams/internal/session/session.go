@@ -58,6 +58,8 @@ type Config struct {
 
 	// Adjust may change the offsets at which newly assigned partitions start; nil keeps the committed ones.
 	Adjust func(ctx context.Context, committed map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error)
+	// OnRebalanceWanted is called, from any goroutine, when a rebalance begins to wait for AllowRebalance; nil: nobody asks.
+	OnRebalanceWanted func()
 	// PauseAssigned starts newly assigned partitions paused, for a caller that has to restore state first.
 	PauseAssigned bool
 
@@ -100,7 +102,6 @@ type Session struct {
 	inTxn  bool
 	held   bool // rebalances are held back
 	wanted atomic.Bool
-	wake   chan struct{} // a rebalance waits for us
 	failed atomic.Pointer[error]
 
 	expired context.Context // always canceled: polling with it holds rebalances back without fetching
@@ -117,7 +118,7 @@ type Session struct {
 // retries while the brokers are not reachable, saying so in the log, until ctx is done. ctx bounds Open alone.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
 	cfg.fill()
-	s := &Session{cfg: cfg, txnal: cfg.TransactionalID != "", wake: make(chan struct{}, 1)}
+	s := &Session{cfg: cfg, txnal: cfg.TransactionalID != ""}
 	var cancel context.CancelFunc
 	s.expired, cancel = context.WithCancel(context.Background())
 	cancel()
@@ -173,6 +174,8 @@ func (s *Session) options() []kgo.Opt {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.RecordPartitioner(newPartitioner()),
 		kgo.ProducerLinger(0),
+		kgo.AllowAutoTopicCreation(),               // as Kafka's own producers; sources are known to be there
+		kgo.MetadataMinAge(250 * time.Millisecond), // 5 s would be the price of every leader that moves
 		kgo.MaxBufferedRecords(200_000),
 		kgo.WithLogger(clientLogger{c.Logger}),
 	}
