@@ -1,98 +1,153 @@
 package state
 
 import (
+	"bytes"
 	"iter"
 
 	"github.com/leatstream/leat/serde"
 )
 
-// table is what key-value and window stores share.
-type table[K, V any] struct{}
-
-// KeyValueStore is a key-value store with a write-back cache. One goroutine owns it.
+// KeyValueStore is a key-value store with a write-back cache. One goroutine owns it. It implements [Store] and
+// [KeyValue].
 type KeyValueStore[K, V any] struct{ table[K, V] }
 
 // OpenKeyValue opens a typed store on a shard. A shard carries one open store at a time.
 func OpenKeyValue[K, V any](sh *Shard, key serde.Serde[K], val serde.Serde[V], o StoreOptions) (*KeyValueStore[K, V], error) {
-	panic("not built yet")
+	s := &KeyValueStore[K, V]{}
+	if err := s.open(sh, key, val, o, false); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Entry returns the entry of k, loaded if it is not cached; a key that the store does not have gives one with Exists
 // false. enc is k encoded, or nil; it is not kept.
-func (s *KeyValueStore[K, V]) Entry(enc []byte, k K) (*Entry[K, V], error) { panic("not built yet") }
-
-// Name implements [Store].
-func (s *table[K, V]) Name() string { panic("not built yet") }
-
-// Shard implements [Store].
-func (s *table[K, V]) Shard() *Shard { panic("not built yet") }
-
-// Flush implements [Store].
-func (s *table[K, V]) Flush(log func(key, value []byte, ts int64) error) error {
-	panic("not built yet")
-}
-
-// Seal implements [Store].
-func (s *table[K, V]) Seal(b *Batch, pos Position) { panic("not built yet") }
-
-// Abort implements [Store].
-func (s *table[K, V]) Abort() { panic("not built yet") }
-
-// Dirty implements [Store].
-func (s *table[K, V]) Dirty() int { panic("not built yet") }
-
-// Close implements [Store].
-func (s *table[K, V]) Close() error { panic("not built yet") }
-
-// OnUpdate sets the listener. Without NoBuffer it is called by Flush, else by Set and Remove.
-func (s *table[K, V]) OnUpdate(f func(Update[K, V]) error) { panic("not built yet") }
-
-// BeforeChange keeps what the entry was. Call it before e.Value may change in place; Set calls it otherwise.
-func (s *table[K, V]) BeforeChange(e *Entry[K, V]) error { panic("not built yet") }
-
-// Set writes v with the timestamp ts (milliseconds). An error is the listener's (NoBuffer), or the serde's.
-func (s *table[K, V]) Set(e *Entry[K, V], v V, ts int64) error { panic("not built yet") }
-
-// Remove deletes the key with the timestamp ts (milliseconds).
-func (s *table[K, V]) Remove(e *Entry[K, V], ts int64) error { panic("not built yet") }
-
-// Flat reports whether V holds no pointers: a copy of Value is then independent of it.
-func (s *table[K, V]) Flat() bool { panic("not built yet") }
-
-// Err returns the error that ended an iteration since the last call of Err.
-func (s *table[K, V]) Err() error { panic("not built yet") }
+func (s *KeyValueStore[K, V]) Entry(enc []byte, k K) (*Entry[K, V], error) { return s.get(enc, k, 0) }
 
 // Get implements [KeyValue].
-func (s *KeyValueStore[K, V]) Get(k K) (v V, ok bool, err error) { panic("not built yet") }
+func (s *KeyValueStore[K, V]) Get(k K) (v V, ok bool, err error) {
+	e, err := s.get(nil, k, 0)
+	if err != nil {
+		return v, false, err
+	}
+	return e.Value, e.Exists, nil
+}
 
 // Put implements [KeyValue].
-func (s *KeyValueStore[K, V]) Put(k K, v V) error { panic("not built yet") }
+func (s *KeyValueStore[K, V]) Put(k K, v V) error {
+	e, err := s.get(nil, k, 0)
+	if err != nil {
+		return err
+	}
+	return s.Set(e, v, s.opt.Now())
+}
 
 // PutIfAbsent implements [KeyValue].
 func (s *KeyValueStore[K, V]) PutIfAbsent(k K, v V) (old V, existed bool, err error) {
-	panic("not built yet")
+	e, err := s.get(nil, k, 0)
+	if err != nil || e.Exists {
+		if err == nil {
+			old, existed = e.Value, true
+		}
+		return old, existed, err
+	}
+	return old, false, s.Set(e, v, s.opt.Now())
 }
 
 // Delete implements [KeyValue].
-func (s *KeyValueStore[K, V]) Delete(k K) (old V, existed bool, err error) { panic("not built yet") }
+func (s *KeyValueStore[K, V]) Delete(k K) (old V, existed bool, err error) {
+	e, err := s.get(nil, k, 0)
+	if err != nil || !e.Exists {
+		return old, false, err
+	}
+	old = e.Value
+	return old, true, s.Remove(e, s.opt.Now())
+}
 
 // All implements [KeyValue].
-func (s *KeyValueStore[K, V]) All() iter.Seq2[K, V] { panic("not built yet") }
+func (s *KeyValueStore[K, V]) All() iter.Seq2[K, V] { return pairs(s.scan(span{}, false)) }
 
 // Backward implements [KeyValue].
-func (s *KeyValueStore[K, V]) Backward() iter.Seq2[K, V] { panic("not built yet") }
+func (s *KeyValueStore[K, V]) Backward() iter.Seq2[K, V] { return pairs(s.scan(span{}, true)) }
 
 // Range implements [KeyValue].
-func (s *KeyValueStore[K, V]) Range(from, to K) iter.Seq2[K, V] { panic("not built yet") }
+func (s *KeyValueStore[K, V]) Range(from, to K) iter.Seq2[K, V] {
+	return pairs(s.between(from, to, false))
+}
 
 // BackwardRange implements [KeyValue].
-func (s *KeyValueStore[K, V]) BackwardRange(from, to K) iter.Seq2[K, V] { panic("not built yet") }
+func (s *KeyValueStore[K, V]) BackwardRange(from, to K) iter.Seq2[K, V] {
+	return pairs(s.between(from, to, true))
+}
 
 // Prefix implements [KeyValue].
-func (s *KeyValueStore[K, V]) Prefix(prefix []byte) iter.Seq2[K, V] { panic("not built yet") }
+func (s *KeyValueStore[K, V]) Prefix(prefix []byte) iter.Seq2[K, V] {
+	return pairs(s.scan(span{lo: bytes.Clone(prefix), hi: successor(prefix)}, false))
+}
 
-// Rows yields every row in key order, with timestamps. Errors: see [table.Err].
-func (s *KeyValueStore[K, V]) Rows() iter.Seq[Row[K, V]] { panic("not built yet") }
+// Rows yields every row in key order, with timestamps. An error ends it: see Err.
+func (s *KeyValueStore[K, V]) Rows() iter.Seq[Row[K, V]] { return s.scan(span{}, false) }
 
-// ApproximateCount implements [KeyValue].
-func (s *KeyValueStore[K, V]) ApproximateCount() (int64, error) { panic("not built yet") }
+// ApproximateCount implements [KeyValue]. Up to 10,000 rows are counted; from there on the count goes by size on disk.
+func (s *KeyValueStore[K, V]) ApproximateCount() (int64, error) {
+	const most = 10_000
+	var n int64
+	for range s.Rows() {
+		if n++; n == most {
+			break
+		}
+	}
+	if err := s.Err(); err != nil || n < most {
+		return n, err
+	}
+	guess, err := s.sh.guessRows(int64(s.live))
+	return max(n, guess), err
+}
+
+// between is the inclusive range of two keys.
+func (s *KeyValueStore[K, V]) between(from, to K, reverse bool) iter.Seq[Row[K, V]] {
+	p, err := inclusive(s.key, s.keyAt, &from, &to)
+	if err != nil {
+		s.err = err
+		return func(func(Row[K, V]) bool) {}
+	}
+	return s.scan(p, reverse)
+}
+
+// inclusive is the span from one key to another, both included; nil is no bound.
+func inclusive[K any](key serde.Serde[K], at serde.Place, from, to *K) (p span, err error) {
+	if from != nil {
+		if p.lo, err = key.Append(make([]byte, 0, 32), at, *from); err != nil {
+			return p, err
+		}
+	}
+	if to != nil {
+		if p.hi, err = key.Append(make([]byte, 0, 32), at, *to); err != nil {
+			return p, err
+		}
+		p.hi = append(p.hi, 0) // the first key after it
+	}
+	return p, nil
+}
+
+// successor is the first key after all that begin with prefix; nil if there is none.
+func successor(prefix []byte) []byte {
+	for n := len(prefix); n > 0; n-- {
+		if prefix[n-1] != 0xff {
+			next := bytes.Clone(prefix[:n])
+			next[n-1]++
+			return next
+		}
+	}
+	return nil
+}
+
+func pairs[K, V any](rows iter.Seq[Row[K, V]]) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for r := range rows {
+			if !yield(r.Key, r.Value) {
+				return
+			}
+		}
+	}
+}

@@ -1,8 +1,14 @@
 package state
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"sync"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 var (
@@ -47,30 +53,213 @@ type Position struct {
 	Inputs []byte
 }
 
-// Restored is one record of a changelog. A nil Value deletes.
-type Restored struct {
-	Key, Value []byte
-	// Time is the record's timestamp in milliseconds.
-	Time int64
+const (
+	positionVersion = 1
+	positionMin     = 1 + 16 + 8 + 8
+)
+
+func (p Position) append(dst []byte) []byte {
+	dst = append(append(dst, positionVersion), p.TopicID[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(p.Offset))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(p.At.UnixMilli()))
+	return append(dst, p.Inputs...)
+}
+
+func parsePosition(b []byte) (Position, error) {
+	var p Position
+	if len(b) < positionMin || b[0] != positionVersion {
+		return p, fmt.Errorf("%w: position of %d bytes", ErrCorrupt, len(b))
+	}
+	copy(p.TopicID[:], b[1:])
+	p.Offset = int64(binary.BigEndian.Uint64(b[17:]))
+	p.At = time.UnixMilli(int64(binary.BigEndian.Uint64(b[25:])))
+	if len(b) > positionMin {
+		p.Inputs = bytes.Clone(b[positionMin:])
+	}
+	return p, nil
+}
+
+type shardName struct {
+	store     string
+	partition int32
+	medium    Medium
 }
 
 // Shard is one partition's part of one store. Its methods are safe for use by several goroutines, but Wipe and Restore
 // must not run while a typed store of the shard is processing.
-type Shard struct{}
+type Shard struct {
+	db       *DB
+	eng      *engine
+	name     shardName
+	windowed bool
+	number   uint32 // even: key of the position; +1: prefix of the data
+
+	mu struct {
+		sync.Mutex
+		owner   owner // the open typed store
+		settled bool  // the catalogue entry is on disk: data may be ingested
+	}
+}
+
+// owner is the typed store on a shard.
+type owner interface {
+	forget(localKey []byte) // the key was written behind the cache
+	forgetAll()
+	abandon() // the database is closing: give back iterators
+}
+
+// Shard returns the part of a store that lies on one partition, made if it does not exist. The same arguments give the
+// same Shard. partition is not negative.
+func (db *DB) Shard(store string, partition int32, o ShardOptions) (*Shard, error) {
+	if store == "" || partition < 0 || o.Medium > Logged {
+		return nil, fmt.Errorf("state: shard of store %q, partition %d, medium %d: a name, no negative partition and a known medium are needed",
+			store, partition, o.Medium)
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.mu.closing {
+		return nil, ErrClosed
+	}
+	name := shardName{store, partition, o.Medium}
+	s := db.mu.shards[name]
+	if s == nil {
+		e, err := db.engineLocked(o.Medium)
+		if err != nil {
+			return nil, err
+		}
+		if s, err = db.catalogue(e, name, o.Windowed); err != nil {
+			return nil, fmt.Errorf("state: shard %s/%d: %w", store, partition, err)
+		}
+		db.mu.shards[name] = s
+	}
+	if s.windowed != o.Windowed {
+		return nil, fmt.Errorf("state: store %q, partition %d, is kept as windowed=%t, and was asked for as windowed=%t: give the new store another name",
+			store, partition, s.windowed, o.Windowed)
+	}
+	return s, nil
+}
+
+// catalogue finds the shard's number, or gives it one.
+func (db *DB) catalogue(e *engine, name shardName, windowed bool) (*Shard, error) {
+	s := &Shard{db: db, eng: e, name: name, windowed: windowed}
+	v, c, err := e.db.Get(catalogueKey(name))
+	switch {
+	case err == nil:
+		defer c.Close()
+		if len(v) != 5 {
+			return nil, fmt.Errorf("%w: catalogue value of %d bytes", ErrCorrupt, len(v))
+		}
+		s.number, s.windowed = binary.BigEndian.Uint32(v), v[4]&catalogueWindowed != 0
+		return s, nil
+	case !errors.Is(err, pebble.ErrNotFound):
+		return nil, err
+	}
+	s.number = e.next
+	var flags byte
+	if windowed {
+		flags = catalogueWindowed
+	}
+	if err := e.db.Set(catalogueKey(name), append(number(s.number), flags), pebble.NoSync); err != nil {
+		return nil, err
+	}
+	e.wrote(1)
+	e.next += 2
+	return s, nil
+}
 
 // Store returns the store's name.
-func (s *Shard) Store() string { panic("not built yet") }
+func (s *Shard) Store() string { return s.name.store }
 
 // Partition returns the partition's number.
-func (s *Shard) Partition() int32 { panic("not built yet") }
+func (s *Shard) Partition() int32 { return s.name.partition }
 
-// Position returns where the applied data stands; false if nothing was ever written, or all was wiped.
-func (s *Shard) Position() (Position, bool) { panic("not built yet") }
+// Position returns where the applied data stands; false if nothing was ever written, or all was wiped, or the database
+// cannot be read (then [DB.Err] tells).
+func (s *Shard) Position() (Position, bool) {
+	if err := s.db.acquire(); err != nil {
+		return Position{}, false
+	}
+	defer s.db.release()
+	v, c, err := s.eng.db.Get(number(s.number))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return Position{}, false
+	}
+	var p Position
+	if err == nil {
+		p, err = parsePosition(v)
+		err = firstError(err, c.Close())
+	}
+	if err != nil {
+		s.db.fail(fmt.Errorf("position of %s/%d: %w", s.name.store, s.name.partition, err))
+		return Position{}, false
+	}
+	return p, true
+}
+
+// prefix is what each data key begins with, limit the first key after them.
+func (s *Shard) prefix() []byte { return number(s.number + 1) }
+func (s *Shard) limit() []byte  { return number(s.number + 2) }
 
 // Wipe removes data and position.
-func (s *Shard) Wipe() error { panic("not built yet") }
+func (s *Shard) Wipe() error {
+	if err := s.db.acquire(); err != nil {
+		return err
+	}
+	defer s.db.release()
+	if err := s.eng.db.DeleteRange(number(s.number), s.limit(), s.writeOptions()); err != nil {
+		return fmt.Errorf("state: wipe %s/%d: %w", s.name.store, s.name.partition, err)
+	}
+	s.eng.wrote(1)
+	s.withOwner(owner.forgetAll)
+	return nil
+}
 
-// Restore writes changelog records, of which the last one of each key counts, and the position that they bring the
-// shard to, atomically. Large calls (tens of thousands of records) are faster: they are ingested as sorted tables. recs
-// is not kept, but is reordered.
-func (s *Shard) Restore(recs []Restored, pos Position) error { panic("not built yet") }
+func (s *Shard) writeOptions() *pebble.WriteOptions {
+	if s.eng.medium == Logged {
+		return pebble.Sync
+	}
+	return pebble.NoSync
+}
+
+func (s *Shard) withOwner(f func(owner)) {
+	s.mu.Lock()
+	o := s.mu.owner
+	s.mu.Unlock()
+	if o != nil {
+		f(o)
+	}
+}
+
+// setOwner takes the shard for a store; a shard carries one.
+func (s *Shard) setOwner(o owner) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.owner != nil && o != nil {
+		return fmt.Errorf("state: store %q, partition %d, is open already", s.name.store, s.name.partition)
+	}
+	s.mu.owner = o
+	return nil
+}
+
+func (s *Shard) releaseOwner() { s.withOwner(owner.abandon) }
+
+// guessRows estimates the number of rows: those that make up the size on disk, or at least the cached ones.
+func (s *Shard) guessRows(cached int64) (int64, error) {
+	size, err := s.eng.db.EstimateDiskUsage(s.prefix(), s.limit())
+	if err != nil {
+		return 0, fmt.Errorf("state: size of %s/%d: %w", s.name.store, s.name.partition, err)
+	}
+	it, err := s.newIter(span{})
+	if err != nil {
+		return 0, err
+	}
+	var bytes, n int64
+	for ok := it.First(); ok && n < 100; ok = it.Next() {
+		n++
+		bytes += int64(len(it.Key()) + len(it.Value()))
+	}
+	if err := firstError(it.Error(), it.Close()); err != nil || bytes == 0 {
+		return cached, err
+	}
+	return max(cached, int64(size)*n/bytes), nil
+}

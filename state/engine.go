@@ -1,0 +1,140 @@
+package state
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// engine is one Pebble database and the catalogue of the shards in it.
+//
+// Keys begin with a 4-byte big-endian number. Number 0 is the catalogue. Every shard has two numbers: the even one is
+// the key of its position, the odd one stands before each of its data keys, so that both are one range.
+type engine struct {
+	medium  Medium
+	db      *pebble.DB
+	dir     string
+	records atomic.Int64 // written since the last memtable flush was asked for
+	next    uint32       // even number of the next shard; guarded by DB.mu
+}
+
+func (db *DB) engine(m Medium) (*engine, error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.engineLocked(m)
+}
+
+func (db *DB) engineLocked(m Medium) (*engine, error) {
+	if e := db.mu.engines[m]; e != nil {
+		return e, nil
+	}
+	dir := db.opt.FS.PathJoin(db.opt.Dir, [...]string{"data", "memory", "logged"}[m])
+	o := db.pebbleOptions(m)
+	p, err := pebble.Open(dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("state: open %s: %w", dir, err)
+	}
+	e := &engine{medium: m, db: p, dir: dir}
+	if e.next, err = e.lastNumber(); err != nil {
+		return nil, fmt.Errorf("state: read catalogue of %s: %w", dir, firstError(err, p.Close()))
+	}
+	db.mu.engines[m] = e
+	return e, nil
+}
+
+// pebbleOptions splits the memory: an eighth or less to a memtable, a quarter to the block cache, half to the decoded
+// caches. The engines other than Disk are small.
+func (db *DB) pebbleOptions(m Medium) *pebble.Options {
+	o := &pebble.Options{
+		FS:                          db.opt.FS,
+		DisableWAL:                  m != Logged,
+		FormatMajorVersion:          pebble.FormatNewest,
+		CacheSize:                   db.opt.MemoryBytes / 4,
+		MemTableSize:                uint64(min(64<<20, max(1<<20, db.opt.MemoryBytes/8))),
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		LBaseMaxBytes:               256 << 20,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		Logger:                      pebbleLogger{db.opt.Logger},
+		EventListener: &pebble.EventListener{BackgroundError: func(err error) {
+			db.opt.Logger.Warn("state: background work failed, it will be tried again", "dir", db.opt.Dir, "error", err)
+		}},
+	}
+	if m != Disk {
+		o.CacheSize, o.MemTableSize = o.CacheSize/8, max(1<<20, o.MemTableSize/8)
+	}
+	if m == Memory {
+		o.FS = vfs.NewMem()
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	o.TargetFileSizes[0] = 32 << 20
+	return o
+}
+
+// pebbleLogger passes on what is worth reading. Fatalf must not return: Pebble calls it when going on would corrupt.
+type pebbleLogger struct{ l *slog.Logger }
+
+func (pebbleLogger) Infof(string, ...any) {}
+func (p pebbleLogger) Errorf(f string, a ...any) {
+	p.l.Error("state: " + fmt.Sprintf(f, a...))
+}
+func (pebbleLogger) Fatalf(f string, a ...any) { panic("state: " + fmt.Sprintf(f, a...)) }
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func number(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
+
+// catalogueKey is number 0, the partition, the store's name. The value is the even number and a flag byte.
+func catalogueKey(n shardName) []byte {
+	k := binary.BigEndian.AppendUint32(make([]byte, 4, 8+len(n.store)), uint32(n.partition))
+	return append(k, n.store...)
+}
+
+const catalogueWindowed = 1
+
+// lastNumber returns the first number that no shard has.
+func (e *engine) lastNumber() (uint32, error) {
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: number(0), UpperBound: number(1)})
+	if err != nil {
+		return 0, err
+	}
+	next := uint32(2)
+	for it.First(); it.Valid(); it.Next() {
+		v, err := it.ValueAndErr()
+		if err == nil && len(v) != 5 {
+			err = fmt.Errorf("%w: catalogue value of %d bytes", ErrCorrupt, len(v))
+		}
+		if err != nil {
+			return 0, firstError(err, it.Close())
+		}
+		next = max(next, binary.BigEndian.Uint32(v)+2)
+	}
+	return next, firstError(it.Error(), it.Close())
+}
+
+// wrote counts records towards the next memtable flush.
+func (e *engine) wrote(n int) { e.records.Add(int64(n)) }
+
+// flushSoon rotates the memtable if it holds anything; Pebble flushes it in the background.
+func (e *engine) flushSoon() error {
+	if e.medium == Memory || e.records.Swap(0) == 0 {
+		return nil
+	}
+	_, err := e.db.AsyncFlush()
+	return err
+}

@@ -1,0 +1,212 @@
+package state
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/leatstream/leat/serde"
+)
+
+// overRow is a cached row that Pebble does not have yet, or has otherwise.
+type overRow[K, V any] struct {
+	key    []byte // local
+	idx    uint32
+	exists bool
+	row    Row[K, V] // without KeyBytes
+}
+
+// span is a range of local keys: from lo, before hi; nil is no bound.
+type span struct{ lo, hi []byte }
+
+func (p span) holds(k []byte) bool {
+	return bytes.Compare(k, p.lo) >= 0 && (p.hi == nil || bytes.Compare(k, p.hi) < 0)
+}
+
+// over copies the rows of the span that differ from Pebble, sorted.
+func (s *table[K, V]) over(p span) []overRow[K, V] {
+	lists := [][]uint32{s.touched, s.unsealed}
+	for i := range s.sealed {
+		lists = append(lists, s.sealed[i].entries)
+	}
+	var rows []overRow[K, V]
+	var keys []byte
+	for _, list := range lists {
+		for _, idx := range list {
+			e := s.at(idx)
+			at := len(keys)
+			if s.windowed {
+				keys = binary.BigEndian.AppendUint64(keys, uint64(e.Start))
+			}
+			keys = s.enc(keys, e)
+			k := keys[at:len(keys):len(keys)]
+			if !p.holds(k) || s.hidden(e.Start) {
+				keys = keys[:at]
+				continue
+			}
+			rows = append(rows, overRow[K, V]{key: k, idx: idx, exists: e.Exists,
+				row: Row[K, V]{Key: e.Key, Start: e.Start, Value: e.Value, Time: e.Time}})
+		}
+	}
+	slices.SortFunc(rows, func(a, b overRow[K, V]) int { return bytes.Compare(a.key, b.key) })
+	return slices.CompactFunc(rows, func(a, b overRow[K, V]) bool { return a.idx == b.idx })
+}
+
+// scan yields the rows of a span, the cache's changes merged over Pebble's content. What the loop writes is not seen.
+// An error ends it and is kept for Err.
+func (s *table[K, V]) scan(p span, reverse bool) iter.Seq[Row[K, V]] {
+	return func(yield func(Row[K, V]) bool) {
+		if err := s.scanTo(p, reverse, yield); err != nil && s.err == nil {
+			s.err = err
+		}
+	}
+}
+
+func (s *table[K, V]) scanTo(p span, reverse bool, yield func(Row[K, V]) bool) error {
+	if s.closed {
+		return ErrClosed
+	}
+	if err := s.db.Err(); err != nil {
+		return err
+	}
+	s.poll() // before the iterator: what counts as applied now is in it
+	over := s.over(p)
+	if reverse {
+		slices.Reverse(over)
+	}
+	it, err := s.sh.newIter(p)
+	if err != nil {
+		return err
+	}
+	m := merge[K, V]{over: over, it: it, reverse: reverse, rows: rows[K, V]{s.key, s.val, s.keyAt, s.valAt, s.windowed}}
+	err = m.run(func(r Row[K, V]) bool { return s.hidden(r.Start) || yield(r) })
+	return firstError(err, it.Close())
+}
+
+// newIter returns an iterator over a span of the shard.
+func (s *Shard) newIter(p span) (*pebble.Iterator, error) {
+	o := pebble.IterOptions{LowerBound: append(s.prefix(), p.lo...), UpperBound: s.limit()}
+	if p.hi != nil {
+		o.UpperBound = append(s.prefix(), p.hi...)
+	}
+	it, err := s.eng.db.NewIter(&o)
+	if err != nil {
+		return nil, fmt.Errorf("state: iterate %s/%d: %w", s.name.store, s.name.partition, err)
+	}
+	return it, nil
+}
+
+// empty reports whether the shard holds no data.
+func (s *Shard) empty() (bool, error) {
+	it, err := s.newIter(span{})
+	if err != nil {
+		return false, err
+	}
+	some := it.First()
+	return !some, firstError(it.Error(), it.Close())
+}
+
+// rows decodes what lies in Pebble.
+type rows[K, V any] struct {
+	key          serde.Serde[K]
+	val          serde.Serde[V]
+	keyAt, valAt serde.Place
+	windowed     bool
+}
+
+// row decodes one pair; k is a full key of Pebble.
+func (d *rows[K, V]) row(k, v []byte) (r Row[K, V], err error) {
+	k = k[4:]
+	if d.windowed {
+		if len(k) < 8 {
+			return r, fmt.Errorf("%w: stored window key of %d bytes", ErrCorrupt, len(k))
+		}
+		r.Start, k = int64(firstEight(k)), k[8:]
+	}
+	r.KeyBytes = k
+	if r.Key, err = d.key.Decode(d.keyAt, k); err != nil {
+		return r, err
+	}
+	r.Time, r.Value, err = decodeValue(d.val, d.valAt, v)
+	return r, err
+}
+
+// merge walks an iterator and sorted changes together; where both have a key the change counts.
+type merge[K, V any] struct {
+	over    []overRow[K, V]
+	it      *pebble.Iterator
+	reverse bool
+	rows    rows[K, V]
+}
+
+func (m *merge[K, V]) run(yield func(Row[K, V]) bool) error {
+	valid := m.start()
+	for valid || len(m.over) > 0 {
+		c := 0
+		switch {
+		case !valid:
+			c = -1
+		case len(m.over) == 0:
+			c = 1
+		default:
+			if c = bytes.Compare(m.over[0].key, m.it.Key()[4:]); m.reverse {
+				c = -c
+			}
+		}
+		if c <= 0 {
+			o := &m.over[0]
+			m.over = m.over[1:]
+			if c == 0 {
+				valid = m.next()
+			}
+			if o.exists {
+				o.row.KeyBytes = o.key
+				if m.rows.windowed {
+					o.row.KeyBytes = o.key[8:]
+				}
+				if !yield(o.row) {
+					return nil
+				}
+			}
+			continue
+		}
+		v, err := m.it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		r, err := m.rows.row(m.it.Key(), v)
+		if err != nil {
+			return err
+		}
+		if !yield(r) {
+			return nil
+		}
+		valid = m.next()
+	}
+	return m.it.Error()
+}
+
+func (m *merge[K, V]) start() bool {
+	if m.reverse {
+		return m.it.Last()
+	}
+	return m.it.First()
+}
+
+func (m *merge[K, V]) next() bool {
+	if m.reverse {
+		return m.it.Prev()
+	}
+	return m.it.Next()
+}
+
+// Err returns the error that ended an iteration since the last call of Err.
+func (s *table[K, V]) Err() error {
+	err := s.err
+	s.err = nil
+	return err
+}

@@ -1,0 +1,76 @@
+package state
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// keyFetch finds the windows of one key where windows lie by start: it seeks from one start to the next, at most two
+// seeks for each start that any key has.
+type keyFetch[K, V any] struct {
+	it       *pebble.Iterator
+	pre      []byte // the shard's prefix
+	enc      []byte
+	from, to int64
+	rows     rows[K, V]
+}
+
+// run yields the key's windows, those of over in place of Pebble's.
+func (f *keyFetch[K, V]) run(over []overRow[K, V], yield func(Row[K, V]) bool) error {
+	at, ok, err := f.seek(f.from)
+	for err == nil && (ok || len(over) > 0) {
+		if len(over) > 0 && (!ok || over[0].row.Start <= at) {
+			o := over[0]
+			over = over[1:]
+			if ok && o.row.Start == at {
+				at, ok, err = f.seek(at + 1)
+			}
+			o.row.KeyBytes = f.enc
+			if o.exists && !yield(o.row) {
+				return nil
+			}
+			continue
+		}
+		v, verr := f.it.ValueAndErr()
+		if verr != nil {
+			return verr
+		}
+		r, rerr := f.rows.row(f.it.Key(), v)
+		if rerr != nil {
+			return rerr
+		}
+		if !yield(r) {
+			return nil
+		}
+		at, ok, err = f.seek(at + 1)
+	}
+	return err
+}
+
+// seek stands on the key's first window that starts at or after start.
+func (f *keyFetch[K, V]) seek(start int64) (at int64, ok bool, err error) {
+	var buf []byte
+	for start <= f.to {
+		buf = append(buf[:0], f.pre...)
+		buf = binary.BigEndian.AppendUint64(buf, uint64(start))
+		if !f.it.SeekGE(append(buf, f.enc...)) {
+			return 0, false, f.it.Error()
+		}
+		k := f.it.Key()[4:]
+		if len(k) < 8 {
+			return 0, false, ErrCorrupt
+		}
+		found, enc := int64(firstEight(k)), k[8:]
+		switch c := bytes.Compare(enc, f.enc); {
+		case c == 0:
+			return found, true, nil
+		case c < 0: // a later start, and the key may be in it
+			start = found
+		default: // the key is not at this start
+			start = found + 1
+		}
+	}
+	return 0, false, nil
+}
