@@ -1,0 +1,271 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/leatstream/leat/streams/internal/graph"
+)
+
+// Builder puts a topology together. The zero value is ready. Its methods, and those of the handles that they return,
+// never fail and never panic: mistakes are collected, each with the file and line of the call, and Build returns them
+// all. A Builder and its handles are for one goroutine.
+type Builder struct {
+	// Optimize makes the topic of a source table serve as its store's changelog, as Kafka Streams does with
+	// topology.optimization=all.
+	Optimize bool
+
+	g            graph.Graph
+	sources      []*sourceDef
+	stores       []*storeDef
+	repartitions []*repartitionDef
+	joined       [][]*graph.Node // nodes whose sources must be co-partitioned
+	topics       map[string]bool // source topics
+	starters     []engine.Starter
+	mistakes     []error
+}
+
+// storeDef is a store of the builder.
+type storeDef struct {
+	spec    *engine.StoreSpec
+	shard   state.ShardOptions
+	owner   *graph.Node   // the table's node, if it is a table's
+	users   []*graph.Node // nodes that it is connected to
+	keepOld bool          // somebody needs old values
+	open    func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error)
+}
+
+type repartitionDef struct {
+	name   string // of the topic, without application and without "-repartition"
+	topic  engine.Topic
+	pinned int32
+	sink   *graph.Node
+	source *sourceDef
+	nulls  bool // null keys pass
+}
+
+// Topology is a built topology. It is immutable, and may be used by several goroutines and run by several applications.
+type Topology struct {
+	plan *engine.Plan
+}
+
+// Describe returns the text that Kafka's Topology.describe().toString() gives for the same topology. Names like
+// KSTREAM-MAP-0000000002 are for display: nothing that lasts is named by them.
+func (t *Topology) Describe() string { return t.plan.Describe }
+
+// Engine is for package streamstest: what it returns belongs to an internal package.
+func (t *Topology) Engine() *engine.Plan { return t.plan }
+
+// mistake collects an error at the caller's line: the first one outside this package.
+func (b *Builder) mistake(format string, args ...any) {
+	err := fmt.Errorf(format, args...)
+	if at := callSite(); at != "" {
+		err = fmt.Errorf("%s: %w", at, err)
+	}
+	b.mistakes = append(b.mistakes, err)
+}
+
+func callSite() string {
+	const own = "github.com/leatstream/leat/streams."
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, own) {
+			if f.File == "" {
+				return ""
+			}
+			return fmt.Sprintf("%s:%d", f.File, f.Line)
+		}
+		if !more {
+			return ""
+		}
+	}
+}
+
+var legalName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
+
+// checkName checks what becomes part of a topic's name.
+func (b *Builder) checkName(what, name string) {
+	switch {
+	case name == "":
+		b.mistake("%s has no name: what outlives the process is named by you", what)
+	case len(name) > 200 || name == "." || name == ".." || !legalName.MatchString(name):
+		b.mistake("%s has the name %q: topic names are made of it, so up to 200 of a-z, A-Z, 0-9, '.', '_' and '-' are allowed", what, name)
+	}
+}
+
+func (b *Builder) claimTopic(name string) {
+	b.checkName("a source's topic", name)
+	if b.topics == nil {
+		b.topics = make(map[string]bool)
+	}
+	if b.topics[name] {
+		b.mistake("topic %q is read by two sources: keep the handle of the first and use it again", name)
+	}
+	b.topics[name] = true
+}
+
+// starts notes a serde that wants to be started before the first record, once.
+func (b *Builder) starts(s any) {
+	st, ok := s.(serde.Starter)
+	if !ok {
+		return
+	}
+	for _, have := range b.starters {
+		if reflect.TypeOf(have).Comparable() && reflect.TypeOf(s).Comparable() && any(have) == s {
+			return
+		}
+	}
+	b.starters = append(b.starters, starter{st})
+}
+
+// starter is a Starter of package serde as the engine sees it.
+type starter struct{ serde.Starter }
+
+func (s starter) Start(ctx context.Context) error { return s.Starter.Start(ctx) }
+
+func (b *Builder) store(name string) *storeDef {
+	for _, d := range b.stores {
+		if d.spec.Name == name {
+			return d
+		}
+	}
+	return nil
+}
+
+// built is what is left of the builder in a plan.
+type built struct {
+	subs []*builtSub
+}
+
+type builtSub struct {
+	sources []*sourceDef
+	stores  []*storeDef // in the order of flushing
+}
+
+// Build checks the topology and returns it, or every mistake in it, joined.
+func (b *Builder) Build() (*Topology, error) {
+	for _, name := range b.g.Duplicates() {
+		b.mistake("two nodes are named %q", name)
+	}
+	if len(b.sources) == 0 {
+		b.mistake("the topology has no source")
+	}
+	if len(b.mistakes) > 0 {
+		return nil, errors.Join(b.mistakes...)
+	}
+	for _, r := range b.repartitions {
+		r.nulls = r.nulls || r.source.node.LeadsToRelaxed()
+	}
+	groups := b.g.Groups()
+	bt := &built{}
+	plan := &engine.Plan{Starters: slices.Clone(b.starters)}
+	for id := range groups {
+		bs := new(builtSub)
+		sub := &engine.Sub{ID: id}
+		for _, s := range b.sources {
+			if s.node.Group == id {
+				bs.sources = append(bs.sources, s)
+				s.spec.Node = s.node.Name
+				sub.Sources = append(sub.Sources, s.spec)
+			}
+		}
+		for _, d := range b.stores {
+			if len(d.users) > 0 && d.users[0].Group == id {
+				bs.stores = append(bs.stores, d)
+			}
+		}
+		slices.SortStableFunc(bs.stores, func(x, y *storeDef) int { return x.order() - y.order() })
+		for _, d := range bs.stores {
+			sub.Stores = append(sub.Stores, d.spec)
+		}
+		sub.OpenStores = bs.openStores
+		sub.Open = func(t *engine.Task) (*engine.Instance, error) { return bt.instance(t, bs.sources) }
+		bt.subs = append(bt.subs, bs)
+		plan.Subs = append(plan.Subs, sub)
+	}
+	b.copartition()
+	for _, r := range b.repartitions {
+		plan.Repartitions = append(plan.Repartitions, &engine.Repartition{
+			Topic: r.topic, Partitions: r.pinned, From: []int{r.sink.Group}, To: r.source.node.Group})
+	}
+	plan.Describe = b.g.Describe()
+	return &Topology{plan: plan}, nil
+}
+
+// order is the node after which a store can be flushed: a table's own, since its updates go to nodes wired later; for a
+// store that processors write, the last of these.
+func (d *storeDef) order() int {
+	if d.owner != nil {
+		return d.owner.Index
+	}
+	last := 0
+	for _, u := range d.users {
+		last = max(last, u.Index)
+	}
+	return last
+}
+
+func (s *builtSub) openStores(t *engine.Task) ([]state.Store, error) {
+	var out []state.Store
+	for _, d := range s.stores {
+		sh, err := t.Env().DB.Shard(d.spec.Name, t.ID().Partition, d.shard)
+		if err != nil {
+			return nil, fmt.Errorf("store %q: %w", d.spec.Name, err)
+		}
+		topic := d.spec.Changelog.In(t.Env().AppID)
+		if d.spec.Changelog.Name == "" {
+			topic = d.spec.Name
+		}
+		st, err := d.open(t, sh, topic)
+		if err != nil {
+			return nil, fmt.Errorf("store %q: %w", d.spec.Name, err)
+		}
+		out = append(out, st)
+	}
+	return out, nil
+}
+
+// copartition numbers the groups of sources that are joined.
+func (b *Builder) copartition() {
+	group := make(map[*graph.Node]int)
+	next := 0
+	for _, nodes := range b.joined {
+		var all []*graph.Node
+		for _, n := range nodes {
+			all = append(all, n.Upstream()...)
+		}
+		id := next
+		next++
+		for _, src := range all {
+			old, ok := group[src]
+			if !ok {
+				continue
+			}
+			for n, g := range group {
+				if g == old {
+					group[n] = id
+				}
+			}
+		}
+		for _, src := range all {
+			group[src] = id
+		}
+	}
+	for _, s := range b.sources {
+		s.spec.Group = -1
+		if g, ok := group[s.node]; ok {
+			s.spec.Group = g
+		}
+	}
+}

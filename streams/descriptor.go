@@ -1,0 +1,113 @@
+package streams
+
+import (
+	"time"
+
+	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/streams/internal/engine"
+)
+
+// Topic describes a topic: its name and what its records are. Serdes that are left out come from upstream where the
+// type is the same, else from serde.For.
+type Topic[K, V any] struct {
+	Name  string
+	Key   serde.Serde[K]
+	Value serde.Serde[V]
+	// Also names further topics that a source reads together with Name.
+	Also []string
+	// Pattern makes a source read every topic whose whole name matches this regular expression; Name is left empty.
+	Pattern string
+	// Time gives the event time of a source's records, if it is not their own timestamp. partition is the latest time of
+	// the records before r in its partition, or the zero time. A time before 1970 drops the record.
+	Time func(r Record[K, V], partition time.Time) (time.Time, error)
+	// Partitions is the partition count of a repartition topic; 0: as many as its upstream or its join partner has.
+	Partitions int
+	// Partitioner chooses the partitions a sink writes a record to; an empty result drops it. nil: Kafka's own choice,
+	// murmur2 of the key's bytes.
+	Partitioner func(k K, v V, partitions int) []int
+}
+
+// Store describes a key-value store: the state of a table, or of a processor. Its name is part of the names of its
+// changelog topic, and of the repartition topic before it, if there is one.
+type Store[K, V any] struct {
+	Name  string
+	Key   serde.Serde[K]
+	Value serde.Serde[V]
+	// InMemory keeps the data in memory; it is restored from the changelog after every start.
+	InMemory bool
+	// NoChangelog keeps no changelog: what the instance's disk loses is lost.
+	NoChangelog bool
+	// NoBuffer passes every update on at once, not only the last one before a commit.
+	NoBuffer bool
+	// KeepUnchanged writes, logs and passes on updates that change nothing.
+	KeepUnchanged bool
+	// Changelog overrides topic configs of the changelog topic.
+	Changelog map[string]string
+}
+
+// WindowStore describes a window store: the state of a windowed aggregate. See [Store] for the fields of the same name.
+type WindowStore[K, V any] struct {
+	Name  string
+	Key   serde.Serde[K]
+	Value serde.Serde[V]
+	// Size is the windows' size; 0: that of the windows it is used with.
+	Size time.Duration
+	// Retention is how long a window is kept after its start, in stream time; 0: as long as it can still change.
+	Retention     time.Duration
+	InMemory      bool
+	NoChangelog   bool
+	NoBuffer      bool
+	KeepUnchanged bool
+	Changelog     map[string]string
+}
+
+// StoreRef is any store descriptor, where a processor says what it uses.
+type StoreRef interface{ declare(b *Builder) *storeDef }
+
+// Header is a record header. Its value may be nil.
+type Header = serde.Header
+
+// Record is a record as MapRecord, Topic.Time and processors see it. Time is in UTC, with millisecond precision.
+type Record[K, V any] struct {
+	Key     K
+	Value   V
+	Time    time.Time
+	Headers []Header
+}
+
+// Change is an update of a table: nil stands for no row. Old is the row before.
+type Change[V any] struct {
+	Old, New *V
+}
+
+// Windowed is a key within a window.
+type Windowed[K any] = serde.WindowedKey[K]
+
+// WindowedKey is the key of a windowed table as it is: ToStream(streams.WindowedKey).
+func WindowedKey[K any](w Windowed[K]) Windowed[K] { return w }
+
+// NewValue gives the new value of a change, nil for a delete: Changes(streams.NewValue).
+func NewValue[K, V any](_ K, c Change[V]) (*V, error) { return c.New, nil }
+
+// Pure lifts a function that cannot fail to the shape of operators.
+func Pure[K, V, R any](f func(K, V) R) func(K, V) (R, error) {
+	return func(k K, v V) (R, error) { return f(k, v), nil }
+}
+
+// Source says how a source is read.
+type Source struct {
+	// Reset says where to begin without a committed offset.
+	Reset Reset
+}
+
+// Reset says where a source begins that has no committed offset. The zero value is the application's default, earliest.
+type Reset = engine.Reset
+
+const (
+	// Earliest begins at the start of the log.
+	Earliest = engine.ResetEarliest
+	// Latest begins at its end: what is written from now on.
+	Latest = engine.ResetLatest
+	// None refuses to start without a committed offset.
+	None = engine.ResetNone
+)

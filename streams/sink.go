@@ -1,0 +1,155 @@
+package streams
+
+import (
+	"fmt"
+
+	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/leatstream/leat/streams/internal/graph"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// writer writes records to one topic.
+type writer[K, V any] struct {
+	node    *graph.Node
+	task    *engine.Task
+	topic   string
+	key     encoder[K]
+	val     encoder[V]
+	inner   serde.Inner                          // of windowed keys, which are partitioned by the key within
+	choose  func(k K, v V, partitions int) []int // nil: murmur2
+	count   int32                                // the topic's partitions, as of commit
+	commit  uint32
+	counted bool
+}
+
+func newWriter[K, V any](o *opening, n *graph.Node, topic string, key serde.Serde[K], val serde.Serde[V], choose func(K, V, int) []int) *writer[K, V] {
+	inner, _ := key.(serde.Inner)
+	slab := o.task.Env().Slab
+	return &writer[K, V]{node: n, task: o.task, topic: topic, inner: inner, choose: choose,
+		key: newEncoder(key, topic, true, slab), val: newEncoder(val, topic, false, slab)}
+}
+
+// write sends one record; a tombstone has no value.
+func (w *writer[K, V]) write(c *cursor, k K, v V, tombstone bool) error {
+	for attempt := 1; ; attempt++ {
+		err := w.send(c, k, v, tombstone)
+		if err == nil {
+			return nil
+		}
+		again, err := c.Fail(w.node.Name, engine.Encoding, attempt, err)
+		if !again {
+			return err
+		}
+	}
+}
+
+func (w *writer[K, V]) send(c *cursor, k K, v V, tombstone bool) error {
+	key, headers, err := w.key.encode(k, c.Headers)
+	if err != nil {
+		return err
+	}
+	var value []byte
+	if !tombstone {
+		if value, headers, err = w.val.encode(v, headers); err != nil {
+			return err
+		}
+	}
+	n := w.partitions()
+	if w.choose != nil {
+		return w.multicast(c, k, v, key, value, headers, n)
+	}
+	p := int32(-1)
+	if key != nil && n > 0 {
+		hashed := key
+		if w.inner != nil {
+			hashed = key[:w.inner.InnerLen(key)]
+		}
+		p = engine.Partition(hashed, n)
+	}
+	w.task.Send(w.topic, p, key, value, headers, c.Time)
+	return nil
+}
+
+// multicast asks the user's partitioner, which may name several partitions, or none.
+func (w *writer[K, V]) multicast(c *cursor, k K, v V, key, value []byte, headers []kgo.RecordHeader, n int32) error {
+	to, err := call3(func(k K, v V, n int) ([]int, error) { return w.choose(k, v, n), nil }, k, v, int(n))
+	if err != nil {
+		return err
+	}
+	for _, p := range to {
+		if p < 0 || p >= int(n) {
+			return fmt.Errorf("the partitioner of topic %q chose partition %d of %d", w.topic, p, n)
+		}
+	}
+	for _, p := range to {
+		w.task.Send(w.topic, int32(p), key, value, headers, c.Time)
+	}
+	return nil
+}
+
+// partitions asks for the topic's partition count once per commit.
+func (w *writer[K, V]) partitions() int32 {
+	if now := w.task.Commits(); !w.counted || w.commit != now || w.count == 0 {
+		w.count, w.commit, w.counted = w.task.Env().Partitions(w.topic), now, true
+	}
+	return w.count
+}
+
+// addSink wires a sink below parent, and returns what opens its writer.
+func addSink[K, V any](b *Builder, parent *graph.Node, t Topic[K, V], key serde.Serde[K], val serde.Serde[V]) func(o *opening) *writer[K, V] {
+	b.checkName("a sink's topic", t.Name)
+	key = serdeFor(b, t.Key, key, fmt.Sprintf("the key of topic %q", t.Name))
+	val = serdeFor(b, t.Value, val, fmt.Sprintf("the value of topic %q", t.Name))
+	node := b.g.Add(graph.Sink, b.g.Next("KSTREAM-SINK-"), parent)
+	node.Topics = []string{t.Name}
+	return func(o *opening) *writer[K, V] {
+		return newWriter(o, node, t.Name, key, val, t.Partitioner)
+	}
+}
+
+// repartition passes a stream through <app>-<name>-repartition, so that its records lie where their keys belong.
+func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.Serde[V], pinned int, choose func(K, V, int) []int) *KStream[K, V] {
+	b := s.b
+	b.checkName("a repartition", name)
+	for _, r := range b.repartitions {
+		if r.name == name {
+			b.mistake("two repartition topics are named %q: they are named by the store, join or Repartition that needs them", name)
+		}
+	}
+	topic := engine.Topic{Name: name + "-repartition", Internal: true}
+	b.g.Next("")
+	b.g.Next("")
+	b.g.Next("")
+	filter := b.g.Add(graph.Processor, topic.Name+"-filter", s.node)
+	sink := b.g.Add(graph.Sink, topic.Name+"-sink", filter)
+	source := b.g.Add(graph.Source, topic.Name+"-source")
+	sink.Topics, source.Topics = []string{topic.Name}, []string{topic.Name}
+
+	out := &stage[K, V]{}
+	def := &repartitionDef{name: name, topic: topic, pinned: int32(pinned), sink: sink}
+	def.source = &sourceDef{node: source, spec: &engine.SourceSpec{Topics: []engine.Topic{topic}, Group: -1, Reset: engine.ResetEarliest}}
+	def.source.open = func(o *opening) engine.Source {
+		full := topic.In(o.task.Env().AppID)
+		r := &reader[K, V]{node: source, key: newDecoder(key, full, true), val: newDecoder(val, full, false), next: out.open(o), dropNullKeys: true}
+		r.null = func(c *cursor, _ K) error { c.Task.Counters.NullDropped++; return nil }
+		return r.source()
+	}
+	b.repartitions = append(b.repartitions, def)
+	b.sources = append(b.sources, def.source)
+	null := nullTest[K]()
+	s.out.to(func(o *opening) fn[K, V] {
+		w := newWriter(o, sink, topic.In(o.task.Env().AppID), key, val, choose)
+		if null == nil || def.nulls {
+			return func(c *cursor, k K, v V) error { return w.write(c, k, v, false) }
+		}
+		return func(c *cursor, k K, v V) error {
+			if null(k) {
+				c.Task.Counters.NullDropped++
+				return nil
+			}
+			return w.write(c, k, v, false)
+		}
+	})
+	return &KStream[K, V]{b: b, node: source, out: out, key: key, val: val, raw: key}
+}

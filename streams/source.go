@@ -1,0 +1,185 @@
+package streams
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/leatstream/leat/streams/internal/graph"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// sourceDef is a source node of the builder.
+type sourceDef struct {
+	node *graph.Node
+	spec *engine.SourceSpec
+	open func(o *opening) engine.Source
+}
+
+var errNullKey = errors.New("null key: a topic without keys is declared with a nullable key (serde.Nullable, *K) or with []byte")
+
+// reader decodes the records of a source.
+type reader[K, V any] struct {
+	node *graph.Node
+	key  decoder[K]
+	val  decoder[V]
+	next fn[K, V]
+	// null is called for a null value that V does not speak of: a stream drops it, a table deletes.
+	null func(c *cursor, k K) error
+	// dropNullKeys drops records with a null key and counts them, as tables do.
+	dropNullKeys bool
+
+	time   func(r Record[K, V], partition time.Time) (time.Time, error)
+	ahead  *kgo.Record // the record that was decoded to learn its time
+	aheadK K
+	aheadV V
+	aheadN bool
+}
+
+func (s *reader[K, V]) source() engine.Source {
+	src := engine.Source{Process: s.process}
+	if s.time != nil {
+		src.Time = s.eventTime
+		src.Process = s.processAhead
+	}
+	return src
+}
+
+func (s *reader[K, V]) process(c *cursor, r *kgo.Record) error {
+	if r.Key == nil && !s.key.nulls {
+		if s.dropNullKeys {
+			c.Task.Counters.NullDropped++
+			return nil
+		}
+		_, err := c.Fail(s.node.Name, engine.Decoding, 1, errNullKey)
+		return err
+	}
+	k, err := s.key.decode(r.Key, r.Headers)
+	if err != nil {
+		return s.undecodable(c, r, err)
+	}
+	if r.Value == nil && !s.val.nulls {
+		return s.null(c, k)
+	}
+	v, err := s.val.decode(r.Value, r.Headers)
+	if err != nil {
+		return s.undecodable(c, r, err)
+	}
+	return s.next(c, k, v)
+}
+
+// undecodable applies the error policy to bytes that do not decode.
+func (s *reader[K, V]) undecodable(c *cursor, r *kgo.Record, cause error) error {
+	for attempt := 1; ; attempt++ {
+		again, err := c.Fail(s.node.Name, engine.Decoding, attempt, cause)
+		if !again {
+			return err
+		}
+		k, v, null, err := s.both(r)
+		if err != nil {
+			cause = err
+			continue
+		}
+		if null {
+			return s.null(c, k)
+		}
+		return s.next(c, k, v)
+	}
+}
+
+func (s *reader[K, V]) both(r *kgo.Record) (k K, v V, null bool, err error) {
+	if r.Key == nil && !s.key.nulls {
+		return k, v, false, errNullKey
+	}
+	if k, err = s.key.decode(r.Key, r.Headers); err != nil {
+		return k, v, false, err
+	}
+	if r.Value == nil && !s.val.nulls {
+		return k, v, true, nil
+	}
+	v, err = s.val.decode(r.Value, r.Headers)
+	return k, v, false, err
+}
+
+// eventTime decodes a record ahead of its turn, to ask the user's function for its time.
+func (s *reader[K, V]) eventTime(r *kgo.Record, partition int64) (int64, error) {
+	k, v, null, err := s.both(r)
+	if err != nil || null {
+		// Its own turn says what is wrong with it; until then it has its own timestamp.
+		return max(0, r.Timestamp.UnixMilli()), nil
+	}
+	s.ahead, s.aheadK, s.aheadV, s.aheadN = r, k, v, null
+	var before time.Time
+	if partition >= 0 {
+		before = time.UnixMilli(partition).UTC()
+	}
+	rec := Record[K, V]{Key: k, Value: v, Time: r.Timestamp.UTC(), Headers: fromWire(r.Headers)}
+	at, err := call(s.time, rec, before)
+	if err != nil {
+		return 0, fmt.Errorf("time of the record: %w", err)
+	}
+	return at.UnixMilli(), nil
+}
+
+func (s *reader[K, V]) processAhead(c *cursor, r *kgo.Record) error {
+	if s.ahead != r {
+		return s.process(c, r)
+	}
+	k, v := s.aheadK, s.aheadV
+	s.ahead = nil
+	return s.next(c, k, v)
+}
+
+// addSource wires a source node for topic descriptor t.
+func addSource[K, V any](b *Builder, t Topic[K, V], from []Source, into *stage[K, V], table bool, null func(o *opening) func(*cursor, K) error) (*sourceDef, serde.Serde[K], serde.Serde[V]) {
+	node := b.g.Add(graph.Source, b.g.Next("KSTREAM-SOURCE-"))
+	node.Pattern = t.Pattern
+	what := fmt.Sprintf("topic %q", t.Name)
+	if t.Pattern != "" {
+		what = fmt.Sprintf("topics %q", t.Pattern)
+	}
+	key, val := serdeFor(b, t.Key, nil, "the key of "+what), serdeFor(b, t.Value, nil, "the value of "+what)
+	def := &sourceDef{node: node, spec: &engine.SourceSpec{Node: node.Name, Pattern: t.Pattern, Group: -1}}
+	if t.Pattern == "" {
+		node.Topics = append([]string{t.Name}, t.Also...)
+		for _, name := range node.Topics {
+			b.claimTopic(name)
+			def.spec.Topics = append(def.spec.Topics, engine.Topic{Name: name})
+		}
+	}
+	for _, f := range from {
+		def.spec.Reset = f.Reset
+	}
+	def.open = func(o *opening) engine.Source {
+		next := into.open(o)
+		r := &reader[K, V]{node: node, key: newDecoder(key, t.Name, true), val: newDecoder(val, t.Name, false),
+			next: next, time: t.Time, dropNullKeys: table}
+		r.null = func(c *cursor, _ K) error { c.Task.Counters.NullDropped++; return nil }
+		if null != nil {
+			r.null = null(o)
+		}
+		return r.source()
+	}
+	b.sources = append(b.sources, def)
+	return def, key, val
+}
+
+// serdeFor returns the serde that a boundary was given, else the one that comes from upstream, else the one that goes
+// without saying; if there is none, that is a mistake in the topology.
+func serdeFor[T any](b *Builder, given, upstream serde.Serde[T], what string) serde.Serde[T] {
+	s := given
+	if s == nil {
+		s = upstream
+	}
+	if s == nil {
+		var err error
+		if s, err = serde.For[T](); err != nil {
+			b.mistake("%s: %w", what, err)
+			return nil
+		}
+	}
+	b.starts(s)
+	return s
+}

@@ -1,0 +1,98 @@
+package streams
+
+import (
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/leatstream/leat/streams/internal/graph"
+)
+
+// declare makes the store known to the builder, once: a second declaration of the same name is the same store.
+func (s Store[K, V]) declare(b *Builder) *storeDef { return declareStore(b, s, nil, nil) }
+
+func (s WindowStore[K, V]) declare(b *Builder) *storeDef {
+	return declareWindow(b, s, nil, nil, s.Size, s.Retention)
+}
+
+// declareStore declares a key-value store; key and val are the serdes from upstream, if there are any.
+func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val serde.Serde[V]) *storeDef {
+	if d := b.store(s.Name); d != nil {
+		return d
+	}
+	b.checkName("a store", s.Name)
+	key = serdeFor(b, s.Key, key, fmt.Sprintf("the key of store %q", s.Name))
+	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
+	d := newStoreDef(b, s.Name, engine.KeyValue, s.InMemory, s.NoChangelog, s.Changelog)
+	d.spec.Key, d.spec.Value = key, val
+	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
+		return state.OpenKeyValue(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer,
+			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t)})
+	}
+	return d
+}
+
+func declareWindow[K, V any](b *Builder, s WindowStore[K, V], key serde.Serde[K], val serde.Serde[V], size, retention time.Duration) *storeDef {
+	if d := b.store(s.Name); d != nil {
+		return d
+	}
+	b.checkName("a window store", s.Name)
+	key = serdeFor(b, s.Key, key, fmt.Sprintf("the key of store %q", s.Name))
+	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
+	d := newStoreDef(b, s.Name, engine.Window, s.InMemory, s.NoChangelog, s.Changelog)
+	d.shard.Windowed = true
+	d.spec.Key, d.spec.Value = key, val
+	d.spec.RetentionMillis = retention.Milliseconds()
+	if retention == 0 {
+		d.spec.Overrides = maps.Clone(d.spec.Overrides)
+		if d.spec.Overrides == nil {
+			d.spec.Overrides = make(map[string]string)
+		}
+		d.spec.Overrides["cleanup.policy"] = "compact"
+		delete(d.spec.Overrides, "retention.ms")
+	}
+	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
+		return state.OpenWindow(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer,
+			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Size: size, Retention: retention})
+	}
+	return d
+}
+
+func newStoreDef(b *Builder, name string, kind engine.StoreKind, inMemory, noChangelog bool, overrides map[string]string) *storeDef {
+	d := &storeDef{spec: &engine.StoreSpec{Name: name, Kind: kind, Overrides: overrides}}
+	switch {
+	case !noChangelog:
+		d.spec.Changelog = engine.Topic{Name: name + "-changelog", Internal: true}
+	case !inMemory:
+		d.shard.Medium = state.Logged
+	}
+	if inMemory {
+		d.shard.Medium = state.Memory
+	}
+	b.stores = append(b.stores, d)
+	return d
+}
+
+// recordTime is the time that a processor's writes have: that of the record in hand.
+func recordTime(t *engine.Task) func() int64 {
+	c := t.Cursor()
+	return func() int64 { return c.Time }
+}
+
+// own makes n the node of the table that lives in the store. A store holds one table.
+func (d *storeDef) own(b *Builder, n *graph.Node) {
+	if d.owner != nil {
+		b.mistake("store %q holds the table of two operators: give each a store of its own", d.spec.Name)
+	}
+	d.owner = n
+	d.use(n)
+}
+
+// use connects a node to the store.
+func (d *storeDef) use(n *graph.Node) {
+	d.users = append(d.users, n)
+	n.Stores = append(n.Stores, d.spec.Name)
+}
