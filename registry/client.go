@@ -1,0 +1,198 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// maxCached bounds each of a client's caches, in entries. Schemas are few; more is a sign of trouble elsewhere, and
+	// then a cache begins anew.
+	maxCached = 10_000
+	// missTTL is how long a client remembers that an id does not exist: a poison record must not ask the registry every
+	// time it is retried, and a schema that was just registered must not stay unknown for long.
+	missTTL = 2 * time.Second
+)
+
+// Client is what serdes ask for schemas. The zero value is ready to be bound, so that it may stand in a package variable
+// beside the topics that use it; [Client.Bind] gives it a backend. It is safe for use by several goroutines and must not
+// be copied.
+//
+// Ids and definitions never change, so a client asks for each once, and keeps the answer. Goroutines that miss the same
+// one wait for a single request.
+type Client struct {
+	mu struct {
+		sync.Mutex
+		backend Backend
+		epoch   uint64
+		byID    map[int]Definition
+		missing map[int]time.Time // id to the time when it may be asked for again
+		ids     map[string]Schema // of Register and Lookup, by the request
+		flights map[string]*flight
+	}
+}
+
+// flight is one request that several goroutines wait for.
+type flight struct {
+	done   chan struct{}
+	result any
+	err    error
+}
+
+var _ Backend = (*Client)(nil)
+
+// Bind gives the client its backend. Binding it again, as tests do, empties its caches.
+func (c *Client) Bind(b Backend) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.backend = b
+	c.mu.epoch++
+	c.mu.byID = make(map[int]Definition)
+	c.mu.missing = make(map[int]time.Time)
+	c.mu.ids = make(map[string]Schema)
+	c.mu.flights = make(map[string]*flight)
+}
+
+// Epoch counts the calls of Bind. Whoever keeps ids of this client's must forget them when it changes.
+func (c *Client) Epoch() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.epoch
+}
+
+// Bound returns [ErrNotBound] if Bind was not called yet.
+func (c *Client) Bound() error {
+	_, err := c.bound()
+	return err
+}
+
+func (c *Client) bound() (Backend, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.backend == nil {
+		return nil, ErrNotBound
+	}
+	return c.mu.backend, nil
+}
+
+// Register implements [Backend]. It asks the registry once for each subject and definition.
+func (c *Client) Register(ctx context.Context, subject string, d Definition) (Schema, error) {
+	return c.schema(ctx, "r", subject, d, Backend.Register)
+}
+
+// Lookup implements [Backend]. It asks the registry once for each subject and definition that it finds.
+func (c *Client) Lookup(ctx context.Context, subject string, d Definition) (Schema, error) {
+	return c.schema(ctx, "l", subject, d, Backend.Lookup)
+}
+
+func (c *Client) schema(ctx context.Context, op, subject string, d Definition,
+	ask func(Backend, context.Context, string, Definition) (Schema, error)) (Schema, error) {
+	var key strings.Builder
+	fmt.Fprintf(&key, "%s\x00%s\x00%s\x00%s\x00%s", op, subject, d.Type, d.metadataText(), d.Text)
+	for _, r := range d.References {
+		fmt.Fprintf(&key, "\x00%s\x00%s\x00%d", r.Name, r.Subject, r.Version)
+	}
+	k := key.String()
+	c.mu.Lock()
+	if s, ok := c.mu.ids[k]; ok {
+		c.mu.Unlock()
+		return s, nil
+	}
+	c.mu.Unlock()
+	return share(ctx, c, k, func(b Backend) (Schema, error) { return ask(b, ctx, subject, d) }, func(s Schema) {
+		if len(c.mu.ids) >= maxCached {
+			clear(c.mu.ids)
+		}
+		c.mu.ids[k] = s
+	})
+}
+
+// SchemaByID implements [Backend]. An id that does not exist is asked for again after two seconds.
+func (c *Client) SchemaByID(ctx context.Context, id int) (Definition, error) {
+	c.mu.Lock()
+	if d, ok := c.mu.byID[id]; ok {
+		c.mu.Unlock()
+		return d, nil
+	}
+	until, miss := c.mu.missing[id]
+	c.mu.Unlock()
+	if miss && time.Now().Before(until) {
+		return Definition{}, fail(codeSchemaNotFound, "Schema %d not found", id)
+	}
+	d, err := share(ctx, c, "i"+strconv.Itoa(id), func(b Backend) (Definition, error) { return b.SchemaByID(ctx, id) }, func(d Definition) {
+		if len(c.mu.byID) >= maxCached {
+			clear(c.mu.byID)
+		}
+		c.mu.byID[id] = d
+	})
+	if errors.Is(err, ErrSchemaNotFound) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.mu.missing) >= maxCached {
+			clear(c.mu.missing)
+		}
+		if c.mu.missing != nil {
+			c.mu.missing[id] = time.Now().Add(missTTL)
+		}
+	}
+	return d, err
+}
+
+// SchemaByVersion implements [Backend]. It is not cached: the latest version changes.
+func (c *Client) SchemaByVersion(ctx context.Context, subject string, version int) (Schema, error) {
+	b, err := c.bound()
+	if err != nil {
+		return Schema{}, err
+	}
+	return b.SchemaByVersion(ctx, subject, version)
+}
+
+// share makes one of the goroutines that ask for key do so, and the others wait for its answer. keep is called under the
+// lock with an answer that is to be cached. If the one that asked gave up, because its own ctx ended, another asks.
+func share[T any](ctx context.Context, c *Client, key string, ask func(Backend) (T, error), keep func(T)) (T, error) {
+	var zero T
+	for {
+		c.mu.Lock()
+		b, epoch := c.mu.backend, c.mu.epoch
+		if b == nil {
+			c.mu.Unlock()
+			return zero, ErrNotBound
+		}
+		f := c.mu.flights[key]
+		if f == nil {
+			f = &flight{done: make(chan struct{})}
+			c.mu.flights[key] = f
+			c.mu.Unlock()
+			v, err := ask(b)
+			f.result, f.err = v, err
+			c.mu.Lock()
+			if c.mu.epoch == epoch {
+				delete(c.mu.flights, key)
+				if err == nil {
+					keep(v)
+				}
+			}
+			c.mu.Unlock()
+			close(f.done)
+			return v, err
+		}
+		c.mu.Unlock()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return zero, context.Cause(ctx)
+		}
+		if errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded) {
+			if ctx.Err() == nil {
+				continue
+			}
+		}
+		v, _ := f.result.(T)
+		return v, f.err
+	}
+}

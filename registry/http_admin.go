@@ -1,0 +1,137 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/riferrei/srclient"
+)
+
+// Subjects implements [Admin].
+func (h *HTTP) Subjects(ctx context.Context, deleted bool) ([]string, error) {
+	return ask(ctx, h, "list the subjects", func(c *srclient.SchemaRegistryClient) ([]string, error) {
+		if deleted {
+			return c.GetSubjectsIncludingDeleted()
+		}
+		return c.GetSubjects()
+	})
+}
+
+// Versions implements [Admin].
+func (h *HTTP) Versions(ctx context.Context, subject string) ([]int, error) {
+	return ask(ctx, h, "list the versions of subject "+subject, func(c *srclient.SchemaRegistryClient) ([]int, error) {
+		return c.GetSchemaVersions(subject)
+	})
+}
+
+// Check implements [Admin]. A registry answers yes or no; the reasons for a no are worked out here.
+func (h *HTTP) Check(ctx context.Context, subject string, version int, d Definition) error {
+	if err := sendable(d); err != nil {
+		return err
+	}
+	of := "latest"
+	if version != Latest {
+		of = strconv.Itoa(version)
+	}
+	ok, err := ask(ctx, h, "check a schema of subject "+subject, func(c *srclient.SchemaRegistryClient) (bool, error) {
+		return c.IsSchemaCompatible(subject, d.Text, of, srclient.SchemaType(d.typeName()), toReferences(d.References)...)
+	})
+	if ok || err != nil {
+		return err
+	}
+	no := &IncompatibleError{Subject: subject}
+	level, err := h.Level(ctx, subject)
+	if err != nil {
+		return errors.Join(no, err)
+	}
+	old, err := h.SchemaByVersion(ctx, subject, version)
+	if err != nil {
+		return errors.Join(no, err)
+	}
+	var why *IncompatibleError
+	if err := CheckAvro(level, d.Text, old.Text); errors.As(err, &why) {
+		no.Messages, no.Fix = why.Messages, why.Fix
+	}
+	return no
+}
+
+// Level implements [Admin].
+func (h *HTTP) Level(ctx context.Context, subject string) (Level, error) {
+	l, err := ask(ctx, h, fmt.Sprintf("get the compatibility level of subject %q", subject), func(c *srclient.SchemaRegistryClient) (*srclient.CompatibilityLevel, error) {
+		if subject == "" {
+			return c.GetGlobalCompatibilityLevel()
+		}
+		return c.GetCompatibilityLevel(subject, true)
+	})
+	if err != nil {
+		return "", err
+	}
+	return Level(l.String()), nil
+}
+
+// SetLevel implements [Admin].
+func (h *HTTP) SetLevel(ctx context.Context, subject string, level Level) error {
+	_, err := ask(ctx, h, fmt.Sprintf("set the compatibility level of subject %q", subject), func(c *srclient.SchemaRegistryClient) (*srclient.CompatibilityLevel, error) {
+		return c.ChangeSubjectCompatibilityLevel(subject, srclient.CompatibilityLevel(level))
+	})
+	return err
+}
+
+// DeleteSubject implements [Admin].
+func (h *HTTP) DeleteSubject(ctx context.Context, subject string, permanent bool) error {
+	_, err := ask(ctx, h, "delete subject "+subject, func(c *srclient.SchemaRegistryClient) (struct{}, error) {
+		return struct{}{}, c.DeleteSubject(subject, permanent)
+	})
+	return err
+}
+
+// DeleteVersion implements [Admin].
+func (h *HTTP) DeleteVersion(ctx context.Context, subject string, version int, permanent bool) error {
+	_, err := ask(ctx, h, fmt.Sprintf("delete version %d of subject %s", version, subject), func(c *srclient.SchemaRegistryClient) (struct{}, error) {
+		if permanent {
+			return struct{}{}, h.deleteForGood(ctx, c.GetSchemaRegistryURL(), subject, version)
+		}
+		return struct{}{}, c.DeleteSubjectByVersion(subject, version, false)
+	})
+	return err
+}
+
+// deleteForGood sends what srclient cannot: its permanent delete deletes softly first, and fails where that was done.
+func (h *HTTP) deleteForGood(ctx context.Context, address, subject string, version int) error {
+	ctx, cancel := context.WithTimeout(ctx, h.config.Timeout)
+	defer cancel()
+	u := fmt.Sprintf("%s/subjects/%s/versions/%d?permanent=true", address, url.PathEscape(subject), version)
+	r, err := http.NewRequestWithContext(ctx, http.MethodDelete, u, nil)
+	if err != nil {
+		return err
+	}
+	switch {
+	case h.config.Username != "":
+		r.SetBasicAuth(h.config.Username, h.config.Password)
+	case h.config.BearerToken != "":
+		r.Header.Set("Authorization", "Bearer "+h.config.BearerToken)
+	}
+	resp, err := h.config.Transport.RoundTrip(r)
+	if err != nil {
+		return errorAsUnavailable(err)
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return errorAsUnavailable(err)
+	}
+	if resp.StatusCode <= 299 {
+		return nil
+	}
+	e := &Error{Status: resp.StatusCode, Code: resp.StatusCode, Message: string(text)}
+	var said errorResponse
+	if json.Unmarshal(text, &said) == nil && said.Code != 0 {
+		e.Code, e.Message = said.Code, said.Message
+	}
+	return e
+}

@@ -1,0 +1,188 @@
+package registry
+
+import (
+	"net/http"
+)
+
+// schemaRequest is the body of requests that bring a schema.
+type schemaRequest struct {
+	Schema     string      `json:"schema"`
+	SchemaType string      `json:"schemaType"`
+	References []Reference `json:"references"`
+	Metadata   *Metadata   `json:"metadata"`
+	ID         *int        `json:"id"`
+	Version    *int        `json:"version"`
+}
+
+func readSchema(r *http.Request) (schemaRequest, Definition, error) {
+	var req schemaRequest
+	if err := body(r, &req); err != nil {
+		return req, Definition{}, err
+	}
+	return req, Definition{Type: req.SchemaType, Text: req.Schema, References: req.References, Metadata: req.Metadata}, nil
+}
+
+func listSubjects(c *core, r *http.Request) (any, error) {
+	q := r.URL.Query()
+	prefix := q.Get("subjectPrefix")
+	if prefix == ":*:" { // every context; there is only the default one
+		prefix = ""
+	}
+	return page(q, c.subjects(prefix, flag(q, "deleted"), flag(q, "deletedOnly"))), nil
+}
+
+func lookupSchema(c *core, r *http.Request) (any, error) {
+	_, d, err := readSchema(r)
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	e, err := c.lookup(r.PathValue("subject"), d, flag(q, "normalize"), flag(q, "deleted"))
+	if err != nil {
+		return nil, err
+	}
+	return toJSON(e), nil
+}
+
+func registerSchema(c *core, r *http.Request) (any, error) {
+	req, d, err := readSchema(r)
+	if err != nil {
+		return nil, err
+	}
+	subject := r.PathValue("subject")
+	if req.ID != nil && *req.ID > 0 {
+		return nil, fail(codeOperationNotPermitted, "Subject %s in context . is not in import mode", subject)
+	}
+	s, err := c.register(r.Context(), subject, d, flag(r.URL.Query(), "normalize"))
+	if err != nil {
+		return nil, err
+	}
+	answer := schemaJSON{ID: s.ID, Version: s.Version, GUID: s.GUID, SchemaType: s.typeName(), References: s.References,
+		Metadata: s.Metadata, Schema: s.Text}
+	if e := c.version(subject, s.Version, true); e != nil {
+		answer.Timestamp = e.at.UnixMilli()
+	}
+	return answer, nil
+}
+
+func deleteSubject(c *core, r *http.Request) (any, error) {
+	return c.deleteSubject(r.Context(), r.PathValue("subject"), flag(r.URL.Query(), "permanent"))
+}
+
+func deleteVersion(c *core, r *http.Request) (any, error) {
+	v, err := version(r)
+	if err != nil {
+		return nil, err
+	}
+	return c.deleteVersion(r.Context(), r.PathValue("subject"), v, flag(r.URL.Query(), "permanent"))
+}
+
+func listVersions(c *core, r *http.Request) (any, error) {
+	q := r.URL.Query()
+	deletedOnly, negative := flag(q, "deletedOnly"), flag(q, "deletedAsNegative")
+	versions := []int{}
+	for _, e := range c.state.versions(r.PathValue("subject"), flag(q, "deleted") || deletedOnly || negative) {
+		switch {
+		case deletedOnly && !e.Deleted:
+		case negative && e.Deleted:
+			versions = append(versions, -e.Version)
+		default:
+			versions = append(versions, e.Version)
+		}
+	}
+	if len(versions) == 0 {
+		return nil, subjectNotFound(r.PathValue("subject"))
+	}
+	return page(q, versions), nil
+}
+
+func pathVersion(c *core, r *http.Request) (*entry, error) {
+	v, err := version(r)
+	if err != nil {
+		return nil, err
+	}
+	return c.get(r.PathValue("subject"), v, flag(r.URL.Query(), "deleted"))
+}
+
+func getVersion(c *core, r *http.Request) (any, error) {
+	e, err := pathVersion(c, r)
+	if err != nil {
+		return nil, err
+	}
+	return toJSON(e), nil
+}
+
+func getVersionText(c *core, r *http.Request) (any, error) {
+	e, err := pathVersion(c, r)
+	if err != nil {
+		return nil, err
+	}
+	return rawText(e.Text), nil
+}
+
+func getReferrers(c *core, r *http.Request) (any, error) {
+	e, err := pathVersion(c, r)
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	ids := []int{}
+	for _, by := range c.state.referrers(e.Subject, e.Version, flag(q, "deleted")) {
+		ids = append(ids, by.ID)
+	}
+	return page(q, ids), nil
+}
+
+// compatibilityAnswer is the answer of a compatibility check; messages only if asked for.
+type compatibilityAnswer struct {
+	Compatible bool      `json:"is_compatible"`
+	Messages   *[]string `json:"messages,omitempty"`
+}
+
+func checkAll(c *core, r *http.Request) (any, error) {
+	_, d, err := readSchema(r)
+	if err != nil {
+		return nil, err
+	}
+	subject := r.PathValue("subject")
+	p, err := c.parse(d, true)
+	if err != nil {
+		return checked(r, verdict{}, err)
+	}
+	if flag(r.URL.Query(), "normalize") {
+		p.normalize()
+	}
+	level, _ := c.level(subject)
+	v, err := c.judge(level, p, c.history(subject))
+	return checked(r, v, err)
+}
+
+func checkOne(c *core, r *http.Request) (any, error) {
+	of, err := version(r)
+	if err != nil {
+		return nil, err
+	}
+	_, d, err := readSchema(r)
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.checkVersion(r.PathValue("subject"), of, d, flag(r.URL.Query(), "normalize"))
+	return checked(r, v, err)
+}
+
+// checked is the answer of a check. A schema that does not parse is, if messages were asked for, one more message.
+func checked(r *http.Request, v verdict, err error) (any, error) {
+	verbose := flag(r.URL.Query(), "verbose")
+	if e, ok := err.(*Error); ok && verbose && e.Code == codeInvalidSchema {
+		v.messages, err = []string{e.Message}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer := compatibilityAnswer{Compatible: len(v.messages) == 0}
+	if verbose {
+		messages := append([]string{}, v.messages...)
+		answer.Messages = &messages
+	}
+	return answer, nil
+}

@@ -1,0 +1,138 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+)
+
+// configUpdate is the body of a request that changes configuration: what it does not name stays as it is.
+type configUpdate struct {
+	Compatibility      string          `json:"compatibility"`
+	Alias              *string         `json:"alias"`
+	Normalize          *bool           `json:"normalize"`
+	ValidateFields     *bool           `json:"validateFields"`
+	CompatibilityGroup *string         `json:"compatibilityGroup"`
+	DefaultMetadata    json.RawMessage `json:"defaultMetadata"`
+	OverrideMetadata   json.RawMessage `json:"overrideMetadata"`
+	DefaultRuleSet     json.RawMessage `json:"defaultRuleSet"`
+	OverrideRuleSet    json.RawMessage `json:"overrideRuleSet"`
+}
+
+func (u configUpdate) apply(v *configValue) {
+	if u.Alias != nil {
+		v.Alias = *u.Alias
+	}
+	if u.Normalize != nil {
+		v.Normalize = u.Normalize
+	}
+	if u.ValidateFields != nil {
+		v.ValidateFields = u.ValidateFields
+	}
+	if u.CompatibilityGroup != nil {
+		v.CompatibilityGroup = *u.CompatibilityGroup
+	}
+	for _, raw := range []struct{ from, to *json.RawMessage }{
+		{&u.DefaultMetadata, &v.DefaultMetadata}, {&u.OverrideMetadata, &v.OverrideMetadata},
+		{&u.DefaultRuleSet, &v.DefaultRuleSet}, {&u.OverrideRuleSet, &v.OverrideRuleSet},
+	} {
+		if *raw.from != nil {
+			*raw.to = *raw.from
+		}
+	}
+}
+
+// setConfig changes the configuration of a subject, or the global one.
+func (c *core) setConfig(ctx context.Context, subject string, u configUpdate) (configValue, error) {
+	if err := checkSubject(subject); err != nil {
+		return configValue{}, err
+	}
+	var level Level
+	if u.Compatibility != "" {
+		var ok bool
+		if level, ok = parseLevel(u.Compatibility); !ok {
+			return configValue{}, fail(codeInvalidCompatibility, "Invalid compatibility level. Valid values are none, backward, forward, full, backward_transitive, forward_transitive, and full_transitive")
+		}
+	}
+	if err := c.checkWritable(subject); err != nil {
+		return configValue{}, err
+	}
+	if err := c.log.lock(ctx); err != nil {
+		return configValue{}, unavailable(err)
+	}
+	defer c.log.unlock()
+	v, _ := c.state.config(subject)
+	v.Subject = subject
+	u.apply(&v)
+	if level != "" {
+		v.CompatibilityLevel = string(level)
+	}
+	b, err := marshal(v)
+	if err != nil {
+		return v, err
+	}
+	if err := c.log.writeLocked(ctx, record{subjectKey(keyConfig, subject), b}); err != nil {
+		return v, writeFailed(err)
+	}
+	return v, nil
+}
+
+// deleteConfig removes the configuration of a subject, or resets the global one, and returns what it was.
+func (c *core) deleteConfig(ctx context.Context, subject string) (configValue, error) {
+	if err := c.checkWritable(subject); err != nil {
+		return configValue{}, err
+	}
+	if err := c.log.lock(ctx); err != nil {
+		return configValue{}, unavailable(err)
+	}
+	defer c.log.unlock()
+	v, ok := c.state.config(subject)
+	if !ok && subject != "" {
+		return v, subjectNotFound(subject)
+	}
+	if err := c.log.writeLocked(ctx, record{subjectKey(keyConfig, subject), nil}); err != nil {
+		return v, writeFailed(err)
+	}
+	if v.CompatibilityLevel == "" {
+		v.CompatibilityLevel = string(Backward)
+	}
+	return v, nil
+}
+
+// subjects lists the subjects that begin with prefix: the live ones, with the soft-deleted, or only these.
+func (c *core) subjects(prefix string, deleted, deletedOnly bool) []string {
+	list := []string{}
+	live := make(map[string]bool)
+	for _, e := range c.state.all(prefix, deleted || deletedOnly) {
+		if !slices.Contains(list[max(0, len(list)-1):], e.Subject) {
+			list = append(list, e.Subject)
+		}
+		live[e.Subject] = live[e.Subject] || !e.Deleted
+	}
+	if deletedOnly {
+		list = slices.DeleteFunc(list, func(s string) bool { return live[s] })
+	}
+	return list
+}
+
+// checkVersion compares a schema with one version of a subject under the level in force. The latest version of a
+// subject that does not exist is compatible with everything.
+func (c *core) checkVersion(subject string, version int, d Definition, normalize bool) (verdict, error) {
+	e := c.version(subject, version, false)
+	if e == nil && version != Latest {
+		return verdict{}, versionNotFound(version)
+	}
+	p, err := c.parse(d, true)
+	if err != nil {
+		return verdict{}, err
+	}
+	if normalize {
+		p.normalize()
+	}
+	level, _ := c.level(subject)
+	var history []*entry
+	if e != nil {
+		history = []*entry{e}
+	}
+	return c.judge(level, p, history)
+}
