@@ -2,10 +2,10 @@ package state
 
 import "slices"
 
-// sortItem is a slot of the slab with its sort key: k1, then k2.
+// sortItem is a slot of the slab with its sort key: k1, then k2; pos is where it stood.
 type sortItem struct {
-	k1, k2 uint64
-	idx    uint32
+	k1, k2   uint64
+	idx, pos uint32
 }
 
 // radixMin is the number of items from which counting by bytes beats comparing.
@@ -66,7 +66,6 @@ func countBy(dst, src []sortItem, second bool, shift int) {
 	for d, n := range at {
 		at[d], sum = sum, sum+n
 	}
-	dst = dst[:len(src)]
 	for i := range src {
 		k := src[i].k1
 		if second {

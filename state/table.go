@@ -51,6 +51,7 @@ type table[K, V any] struct {
 	width        int // bytes of a fixed-size key of at most 8 bytes, else 0
 	windowed     bool
 	flat         bool // V holds no pointers
+	plain        bool // flat, and equal values have equal memory
 	closed       bool
 
 	seed     uint64
@@ -65,8 +66,8 @@ type table[K, V any] struct {
 	complete bool
 
 	// Since the last Flush.
-	touched   []uint32
-	olds      []oldValue[V]
+	touched   []sortItem    // pos: of the entry's old value
+	olds      []oldValue[V] // without NoBuffer, one for each of touched
 	oldBuf    []byte        // encoded old values that are not flat
 	spareOlds []oldValue[V] // olds and oldBuf of the interval before, for reuse
 	spareBuf  []byte
@@ -93,10 +94,11 @@ type table[K, V any] struct {
 	keyBuf  []byte           // prefix and local key of a read
 	encBuf  []byte
 	valBuf  []byte
-	items   []sortItem
-	scratch []sortItem
+	wasBuf  []byte
+	scratch []sortItem // for sorting touched
 	changes []change
-	err     error // of an iteration
+	err     error  // of an iteration
+	fetched uint32 // keeps the compiler from dropping the reads of fetch
 
 	fixedCost      int64 // bytes of an entry, its index slots and encoded key header
 	used, reported int64 // bytes of the cache: now, and as the budget knows
@@ -113,8 +115,8 @@ type subIndex struct {
 // oldValue is what an entry was when it was touched: the value itself if it is flat, else its encoding.
 type oldValue[V any] struct {
 	value  V
-	off, n int // in oldBuf
 	time   int64
+	off, n uint32 // in oldBuf
 	exists bool
 	kept   bool // false: nobody wants to know
 }
@@ -142,7 +144,7 @@ func (s *table[K, V]) open(sh *Shard, key serde.Serde[K], val serde.Serde[V], o 
 		s.width = f.FixedSize()
 	}
 	s.pre = sh.prefix()
-	s.flat = isFlat(reflect.TypeFor[V]())
+	s.flat, s.plain = isFlat(reflect.TypeFor[V]()), isPlain(reflect.TypeFor[V]())
 	s.hash = maphash.MakeSeed()
 	s.seed = maphash.String(s.hash, sh.name.store)
 	empty := make([]uint64, 1)
@@ -184,6 +186,26 @@ func isFlat(t reflect.Type) bool {
 			}
 		}
 		return true
+	}
+	return false
+}
+
+// isPlain reports whether values of t are equal exactly if their memory is: no pointers, no padding, no floats.
+func isPlain(t reflect.Type) bool {
+	switch k := t.Kind(); {
+	case k >= reflect.Bool && k <= reflect.Uintptr:
+		return true
+	case k == reflect.Array:
+		return isPlain(t.Elem())
+	case k == reflect.Struct:
+		var size uintptr
+		for i := range t.NumField() {
+			if f := t.Field(i); !isPlain(f.Type) || f.Name == "_" {
+				return false
+			}
+			size += t.Field(i).Type.Size()
+		}
+		return size == t.Size()
 	}
 	return false
 }

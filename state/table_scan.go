@@ -29,7 +29,11 @@ func (p span) holds(k []byte) bool {
 
 // over copies the rows of the span that differ from Pebble, sorted.
 func (s *table[K, V]) over(p span) []overRow[K, V] {
-	lists := [][]uint32{s.touched, s.unsealed}
+	touched := make([]uint32, len(s.touched))
+	for i := range s.touched {
+		touched[i] = s.touched[i].idx
+	}
+	lists := [][]uint32{touched, s.unsealed}
 	for i := range s.sealed {
 		lists = append(lists, s.sealed[i].entries)
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -43,32 +44,50 @@ func (s *table[K, V]) BeforeChange(e *Entry[K, V]) error {
 
 func (s *table[K, V]) touch(e *Entry[K, V]) error {
 	if s.opt.NoBuffer {
-		s.prevBuf = s.prevBuf[:0]
-		o, err := s.keep(e, &s.prevBuf)
-		if err != nil {
-			return err
-		}
-		s.prev = o
-		if s.prevOf != nil && s.prevOf != e {
-			s.prevOf.old = 0
-		}
-		s.prevOf, e.old = e, 1
-	} else {
-		o, err := s.keep(e, &s.oldBuf)
-		if err != nil {
-			return err
-		}
-		s.olds = append(s.olds, o)
-		e.old = uint32(len(s.olds))
+		return s.touchNow(e)
 	}
+	o, err := s.keep(e, &s.oldBuf)
+	if err != nil {
+		return err
+	}
+	s.olds = append(s.olds, o)
+	s.enlist(e)
+	e.old = uint32(len(s.olds))
+	return nil
+}
+
+// touchNow keeps what a store with NoBuffer needs: the value before this one change.
+func (s *table[K, V]) touchNow(e *Entry[K, V]) error {
+	s.prevBuf = s.prevBuf[:0]
+	o, err := s.keep(e, &s.prevBuf)
+	if err != nil {
+		return err
+	}
+	s.prev = o
+	if s.prevOf != nil && s.prevOf != e {
+		s.prevOf.old = 0
+	}
+	s.prevOf, e.old = e, 1
 	if e.flags&flagTouched == 0 {
-		e.flags |= flagTouched
-		s.touched = append(s.touched, e.self)
-		if len(s.touched)&255 == 0 {
-			s.reportDirty()
-		}
+		s.enlist(e)
 	}
 	return nil
+}
+
+// enlist enters a touched entry with its sort key, now that it is in the processor's cache.
+func (s *table[K, V]) enlist(e *Entry[K, V]) {
+	e.flags |= flagTouched
+	it := sortItem{k1: e.id, idx: e.self, pos: uint32(len(s.touched))}
+	switch {
+	case s.windowed:
+		it.k1, it.k2 = uint64(e.Start), s.firstBytes(e, 0)
+	case s.width == 0:
+		it.k1, it.k2 = s.firstBytes(e, 0), s.firstBytes(e, 8)
+	}
+	s.touched = append(s.touched, it)
+	if len(s.touched)&255 == 0 {
+		s.reportDirty()
+	}
 }
 
 // keep returns what e is now.
@@ -84,7 +103,7 @@ func (s *table[K, V]) keep(e *Entry[K, V], buf *[]byte) (oldValue[V], error) {
 		if *buf == nil {
 			*buf = make([]byte, 0, 512)
 		}
-		o.off = len(*buf)
+		o.off = uint32(len(*buf))
 		b, err := s.val.Append(*buf, s.valAt, e.Value)
 		if err != nil {
 			return o, err
@@ -93,7 +112,7 @@ func (s *table[K, V]) keep(e *Entry[K, V], buf *[]byte) (oldValue[V], error) {
 			o.exists = false
 			return o, nil
 		}
-		*buf, o.n = b, len(b)-o.off
+		*buf, o.n = b, uint32(len(b))-o.off
 	}
 	return o, nil
 }
@@ -177,15 +196,26 @@ func (s *table[K, V]) unchanged(e *Entry[K, V], o *oldValue[V], buf, enc []byte)
 	if e.Time < o.time {
 		return false, nil
 	}
-	was := buf[o.off : o.off+o.n]
-	if s.flat {
-		var tmp [64]byte
-		var err error
-		if was, err = s.val.Append(tmp[:0], s.valAt, o.value); err != nil {
-			return false, err
-		}
+	if s.plain {
+		return bytes.Equal(memory(&o.value), memory(&e.Value)), nil
 	}
+	if !s.flat {
+		return bytes.Equal(buf[o.off:o.off+o.n], enc), nil
+	}
+	if s.wasBuf == nil {
+		s.wasBuf = make([]byte, 0, 64)
+	}
+	was, err := s.val.Append(s.wasBuf[:0], s.valAt, o.value)
+	if err != nil {
+		return false, err
+	}
+	s.wasBuf = was
 	return bytes.Equal(was, enc), nil
+}
+
+// memory is v as bytes.
+func memory[V any](v *V) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
 }
 
 func (s *table[K, V]) send(e *Entry[K, V], o *oldValue[V], buf, key []byte) error {
@@ -212,13 +242,25 @@ type change struct {
 	key      []byte
 }
 
+// flushAhead is the number of entries that Flush fetches at once: in key order each is a cache miss, and only misses that
+// do not wait for each other overlap.
+const flushAhead = 16
+
 // Flush implements [Store].
 func (s *table[K, V]) Flush(log func(key, value []byte, ts int64) error) error {
 	if len(s.touched) > 0 {
-		items := s.dirtySorted()
+		items := s.sortTouched()
 		s.changes = s.changes[:0]
 		for i := range items {
-			if err := s.write(s.at(items[i].idx), log); err != nil {
+			if i%flushAhead == 0 {
+				s.fetch(items[i:min(len(items), i+flushAhead)])
+			}
+			e := s.at(items[i].idx)
+			if e.flags&flagDirty == 0 {
+				s.undo(e)
+				continue
+			}
+			if err := s.write(e, log); err != nil {
 				return err
 			}
 		}
@@ -231,33 +273,23 @@ func (s *table[K, V]) Flush(log func(key, value []byte, ts int64) error) error {
 	return s.sendAll()
 }
 
-// dirtySorted returns the slots to be written in the order of their keys, and undoes what was touched and never set.
-func (s *table[K, V]) dirtySorted() []sortItem {
-	s.items = s.items[:0]
-	for _, idx := range s.touched {
-		e := s.at(idx)
-		if e.flags&flagDirty == 0 {
-			s.undo(e)
-			continue
-		}
-		it := sortItem{idx: idx}
-		switch {
-		case s.windowed:
-			it.k1, it.k2 = uint64(e.Start), s.firstBytes(e, 0)
-		default:
-			it.k1 = s.firstBytes(e, 0)
-			if s.width == 0 {
-				it.k2 = s.firstBytes(e, 8)
-			}
-		}
-		s.items = append(s.items, it)
+// fetch reads something of each entry.
+func (s *table[K, V]) fetch(items []sortItem) {
+	sum := uint32(0)
+	for i := range items {
+		sum += s.at(items[i].idx).self
 	}
-	if cap(s.scratch) < len(s.items) {
-		s.scratch = make([]sortItem, cap(s.items))
+	s.fetched = sum
+}
+
+// sortTouched puts touched in the order of the keys.
+func (s *table[K, V]) sortTouched() []sortItem {
+	if cap(s.scratch) < len(s.touched) {
+		s.scratch = make([]sortItem, cap(s.touched))
 	}
-	sorted := sortItems(s.items, s.scratch[:len(s.items)])
-	if len(sorted) > 0 && &sorted[0] != &s.items[0] {
-		s.items, s.scratch = sorted, s.items[:cap(s.items)]
+	sorted := sortItems(s.touched, s.scratch[:len(s.touched)])
+	if &sorted[0] != &s.touched[0] {
+		s.touched, s.scratch = sorted, s.touched[:cap(s.touched)]
 	}
 	if s.width == 0 {
 		s.sortTies(sorted)
@@ -461,13 +493,11 @@ func (s *table[K, V]) Abort() {
 		<-s.sealed[i].batch.done
 	}
 	s.poll()
-	for _, list := range [][]uint32{s.touched, s.unsealed} {
-		for _, idx := range list {
-			if e := s.at(idx); e.flags&flagUsed != 0 {
-				s.complete = false
-				s.drop(e)
-			}
-		}
+	for i := range s.touched {
+		s.dropOnce(s.touched[i].idx)
+	}
+	for _, idx := range s.unsealed {
+		s.dropOnce(idx)
 	}
 	s.touched, s.unsealed = s.touched[:0], s.unsealed[:0]
 	s.olds, s.oldBuf, s.changes, s.prevOf, s.writes = s.olds[:0], s.oldBuf[:0], s.changes[:0], nil, 0
@@ -480,6 +510,14 @@ func (s *table[K, V]) Abort() {
 	s.closeIter()
 	s.reportDirty()
 	s.report()
+}
+
+// dropOnce drops an entry of an abort, which may be listed twice.
+func (s *table[K, V]) dropOnce(idx uint32) {
+	if e := s.at(idx); e.flags&flagUsed != 0 {
+		s.complete = false
+		s.drop(e)
+	}
 }
 
 // reportDirty tells the budget what waits for a commit.

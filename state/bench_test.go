@@ -1,0 +1,390 @@
+package state
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/leatstream/leat/serde"
+)
+
+const benchKeys = 1_000_000
+
+// keyList makes n random encoded keys.
+func keyList(n int, next func() uint64) []byte {
+	b := make([]byte, 0, 8*n)
+	for range n {
+		b = binary.BigEndian.AppendUint64(b, next())
+	}
+	return b
+}
+
+func uniform(seed uint64) func() uint64 {
+	r := rand.New(rand.NewPCG(1, seed))
+	return func() uint64 { return r.Uint64N(benchKeys) }
+}
+
+func zipf(seed uint64) func() uint64 {
+	z := rand.NewZipf(rand.New(rand.NewPCG(1, seed)), 1.1, 1, benchKeys-1)
+	return z.Uint64
+}
+
+func benchDB(b *testing.B, memory int64) *DB {
+	db, err := Open(Options{Dir: b.TempDir(), MemoryBytes: memory})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return db
+}
+
+// bump is what a count does for one record.
+func bump(s *KeyValueStore[int64, int64], enc []byte, ts int64) error {
+	e, err := s.Entry(enc, int64(binary.BigEndian.Uint64(enc)))
+	if err != nil {
+		return err
+	}
+	if err := s.BeforeChange(e); err != nil {
+		return err
+	}
+	return s.Set(e, e.Value+1, max(ts, e.Time))
+}
+
+func sealCommit(b *testing.B, db *DB, s Store, offset int64) {
+	if err := s.Flush(func(k, v []byte, ts int64) error { return nil }); err != nil {
+		b.Fatal(err)
+	}
+	batch := db.NewBatch()
+	s.Seal(batch, Position{Offset: offset, At: time.UnixMilli(offset)})
+	batch.Apply()
+}
+
+func fill(b *testing.B, db *DB, s *KeyValueStore[int64, int64], n int) {
+	for i := range n {
+		if err := bump(s, binary.BigEndian.AppendUint64(nil, uint64(i)), 1); err != nil {
+			b.Fatal(err)
+		}
+		if i%50_000 == 49_999 || i == n-1 {
+			sealCommit(b, db, s, int64(i))
+		}
+	}
+	if err := db.Drain(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func BenchmarkHit(b *testing.B) {
+	for _, n := range []int{1000, benchKeys} {
+		b.Run(map[bool]string{true: "1M", false: "1k"}[n == benchKeys], func(b *testing.B) {
+			db := benchDB(b, 1<<30)
+			s := openKV(b, shard(b, db, "s", ShardOptions{}), serde.Int64, serde.Int64, StoreOptions{})
+			fill(b, db, s, n)
+			r := rand.New(rand.NewPCG(1, 2))
+			keys := keyList(1<<20, func() uint64 { return r.Uint64N(uint64(n)) })
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				if err := bump(s, keys[i:i+8], 1); err != nil {
+					b.Fatal(err)
+				}
+				i = (i + 8) & (len(keys) - 1)
+			}
+		})
+	}
+}
+
+// BenchmarkMapHit is the same by hand.
+func BenchmarkMapHit(b *testing.B) {
+	for _, n := range []int{1000, benchKeys} {
+		b.Run(map[bool]string{true: "1M", false: "1k"}[n == benchKeys], func(b *testing.B) {
+			h := newHand(b)
+			for i := range n {
+				h.bump(binary.BigEndian.AppendUint64(nil, uint64(i)))
+			}
+			h.commit()
+			r := rand.New(rand.NewPCG(1, 2))
+			keys := keyList(1<<20, func() uint64 { return r.Uint64N(uint64(n)) })
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				h.bump(keys[i : i+8])
+				i = (i + 8) & (len(keys) - 1)
+			}
+		})
+	}
+}
+
+func BenchmarkHitString(b *testing.B) {
+	db := benchDB(b, 1<<30)
+	s := openKV(b, shard(b, db, "s", ShardOptions{}), serde.String, serde.Int64, StoreOptions{})
+	keys := make([]string, 100_000)
+	for i := range keys {
+		keys[i] = "customer-" + string(rune('a'+i%26)) + be(uint64(i))
+		if err := s.Put(keys[i], 1); err != nil {
+			b.Fatal(err)
+		}
+	}
+	sealCommit(b, db, s, 1)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		e, err := s.Entry(nil, keys[i])
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Set(e, e.Value+1, 1); err != nil {
+			b.Fatal(err)
+		}
+		i = (i + 7919) % len(keys)
+	}
+}
+
+func BenchmarkHitWindow(b *testing.B) {
+	db := benchDB(b, 1<<30)
+	s, err := OpenWindow(shard(b, db, "w", ShardOptions{Windowed: true}), serde.Int64, serde.Int64, StoreOptions{Size: time.Minute, Retention: time.Hour})
+	if err != nil {
+		b.Fatal(err)
+	}
+	keys := keyList(1<<17, func() uint64 { return rand.Uint64N(100_000) })
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		enc := keys[i : i+8]
+		e, err := s.Entry(enc, int64(binary.BigEndian.Uint64(enc)), 60_000)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Set(e, e.Value+1, 1); err != nil {
+			b.Fatal(err)
+		}
+		i = (i + 8) & (len(keys) - 1)
+	}
+}
+
+// BenchmarkMiss reads keys that Pebble has, has not, and keys of a store that began empty.
+func BenchmarkMiss(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		first uint64
+	}{{"exists", 0}, {"absent", benchKeys}} {
+		b.Run(c.name, func(b *testing.B) {
+			db := benchDB(b, 1<<30)
+			sh := shard(b, db, "s", ShardOptions{})
+			s := openKV(b, sh, serde.Int64, serde.Int64, StoreOptions{})
+			fill(b, db, s, benchKeys)
+			s.Close()
+			if err := db.Flush(); err != nil {
+				b.Fatal(err)
+			}
+			s = openKV(b, sh, serde.Int64, serde.Int64, StoreOptions{})
+			r := rand.New(rand.NewPCG(1, 2))
+			b.ReportAllocs()
+			var enc [8]byte
+			for b.Loop() {
+				binary.BigEndian.PutUint64(enc[:], c.first+r.Uint64N(benchKeys))
+				e, err := s.Entry(enc[:], 0)
+				if err != nil {
+					b.Fatal(err)
+				}
+				s.drop(e)
+			}
+		})
+	}
+	b.Run("firstseen", func(b *testing.B) {
+		db := benchDB(b, 4<<30)
+		s := openKV(b, shard(b, db, "s", ShardOptions{}), serde.Int64, serde.Int64, StoreOptions{})
+		b.ReportAllocs()
+		var enc [8]byte
+		n := uint64(0)
+		for b.Loop() {
+			n++
+			binary.BigEndian.PutUint64(enc[:], n*0x9e3779b97f4a7c15)
+			if _, err := s.Entry(enc[:], 0); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkCount is a count of b.N records over a million keys, committed whenever 50,000 keys are dirty; per record.
+// "warm" starts with all keys in Pebble and none in the cache. hand is the same loop by hand.
+func BenchmarkCount(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		next func(uint64) func() uint64
+		warm bool
+	}{{"uniform", uniform, false}, {"zipf", zipf, false}, {"uniform-warm", uniform, true}} {
+		keys := keyList(2_000_000, c.next(1))
+		b.Run(c.name+"/leat", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				db := benchDB(b, 1<<30)
+				sh := shard(b, db, "s", ShardOptions{})
+				s := openKV(b, sh, serde.Int64, serde.Int64, StoreOptions{})
+				if c.warm {
+					fill(b, db, s, benchKeys)
+					s.Close()
+					s = openKV(b, sh, serde.Int64, serde.Int64, StoreOptions{})
+				}
+				b.StartTimer()
+				for i := 0; i < len(keys); i += 8 {
+					if err := bump(s, keys[i:i+8], int64(i)); err != nil {
+						b.Fatal(err)
+					}
+					if s.Dirty() >= 50_000 {
+						sealCommit(b, db, s, int64(i))
+					}
+				}
+				sealCommit(b, db, s, 0)
+				if err := db.Drain(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(keys)/8), "ns/record")
+		})
+		b.Run(c.name+"/hand", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				h := newHand(b)
+				if c.warm {
+					for i := range benchKeys {
+						h.bump(binary.BigEndian.AppendUint64(nil, uint64(i)))
+						if len(h.dirty) == 50_000 {
+							h.commit()
+						}
+					}
+					h.drain()
+					clear(h.cache)
+					h.iter.Close()
+					h.newIter()
+				}
+				b.StartTimer()
+				for i := 0; i < len(keys); i += 8 {
+					h.bump(keys[i : i+8])
+					if len(h.dirty) >= 50_000 {
+						h.commit()
+					}
+				}
+				h.commit()
+				h.drain()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(keys)/8), "ns/record")
+		})
+	}
+}
+
+// hand is the loop that a good programmer writes for one store: a map into a slab, one iterator, a sorted batch that is
+// applied in the background. It keeps no timestamps and cannot abort.
+type hand struct {
+	b       *testing.B
+	db      *pebble.DB
+	cache   map[uint64]*handEntry
+	slab    []handEntry
+	dirty   []uint64
+	batch   *pebble.Batch
+	iter    *pebble.Iterator
+	apply   chan *pebble.Batch
+	applied chan struct{}
+	pending bool
+}
+
+type handEntry struct {
+	n     uint64
+	dirty bool
+}
+
+func newHand(b *testing.B) *hand {
+	o := &pebble.Options{DisableWAL: true, Logger: pebbleLogger{}, FormatMajorVersion: pebble.FormatNewest, MemTableSize: 64 << 20, CacheSize: 256 << 20,
+		MemTableStopWritesThreshold: 4, FS: vfs.Default}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(b.TempDir(), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := &hand{b: b, db: db, cache: map[uint64]*handEntry{}, batch: db.NewBatch(), apply: make(chan *pebble.Batch, 1), applied: make(chan struct{}, 1)}
+	h.newIter()
+	go func() {
+		for b := range h.apply {
+			if err := b.Commit(pebble.NoSync); err != nil {
+				panic(err)
+			}
+			b.Close()
+			h.applied <- struct{}{}
+		}
+	}()
+	b.Cleanup(func() {
+		h.drain()
+		close(h.apply)
+		h.iter.Close()
+		db.Close()
+	})
+	return h
+}
+
+func (h *hand) newIter() {
+	it, err := h.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+	if err != nil {
+		h.b.Fatal(err)
+	}
+	h.iter = it
+}
+
+func (h *hand) bump(key []byte) {
+	k := binary.BigEndian.Uint64(key)
+	e := h.cache[k]
+	if e == nil {
+		if len(h.slab) == cap(h.slab) {
+			h.slab = make([]handEntry, 0, 8192)
+		}
+		h.slab = append(h.slab, handEntry{})
+		e = &h.slab[len(h.slab)-1]
+		if h.iter.SeekPrefixGE(key) {
+			e.n = binary.BigEndian.Uint64(h.iter.Value())
+		}
+		h.cache[k] = e
+	}
+	e.n++
+	if !e.dirty {
+		e.dirty = true
+		h.dirty = append(h.dirty, k)
+	}
+}
+
+func (h *hand) commit() {
+	slices.Sort(h.dirty)
+	buf := make([]byte, 0, 16*len(h.dirty))
+	for _, k := range h.dirty {
+		e := h.cache[k]
+		e.dirty = false
+		o := len(buf)
+		buf = binary.BigEndian.AppendUint64(buf, k)
+		buf = binary.BigEndian.AppendUint64(buf, e.n)
+		h.batch.Set(buf[o:o+8], buf[o+8:o+16], nil)
+	}
+	h.dirty = h.dirty[:0]
+	h.drain()
+	h.apply <- h.batch
+	h.pending = true
+	h.batch = h.db.NewBatch()
+}
+
+func (h *hand) drain() {
+	if h.pending {
+		<-h.applied
+		h.pending = false
+	}
+}
