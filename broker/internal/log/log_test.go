@@ -1,0 +1,193 @@
+package log
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/leatstream/leat/broker/internal/record"
+	"github.com/leatstream/leat/internal/vfs"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var epochTime = time.UnixMilli(1_700_000_000_000)
+
+// startSyncer runs a syncer for the time of the test.
+func startSyncer(t testing.TB) *Syncer {
+	t.Helper()
+	s := NewSyncer(SyncerOptions{})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return s
+}
+
+func mustOpen(t testing.TB, fs vfs.FS, cfg Config, s *Syncer) *Log {
+	t.Helper()
+	l, err := Open(fs, "/data/t-0", cfg, s)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	return l
+}
+
+func mustClose(t testing.TB, l *Log) {
+	t.Helper()
+	if err := l.Close(); err != nil {
+		t.Fatalf("close: %v", err)
+	}
+}
+
+// plain makes a batch of n records without a producer.
+func plain(n int, value string) record.Batch {
+	recs := make([]record.Record, n)
+	for i := range recs {
+		recs[i] = record.Record{Timestamp: epochTime.UnixMilli() + int64(i), Key: []byte("k"), Value: []byte(value)}
+	}
+	return record.Build(record.NoProducer(), recs)
+}
+
+// from makes a batch of an idempotent producer.
+func from(pid int64, epoch int16, seq int32, n int) record.Batch {
+	recs := make([]record.Record, n)
+	for i := range recs {
+		recs[i] = record.Record{Timestamp: epochTime.UnixMilli(), Key: []byte("k"), Value: fmt.Appendf(nil, "%d/%d/%d", pid, epoch, int(seq)+i)}
+	}
+	return record.Build(record.BatchInfo{ProducerID: pid, ProducerEpoch: epoch, BaseSequence: seq}, recs)
+}
+
+func inTxn(pid int64, epoch int16, seq int32, n int) record.Batch {
+	recs := make([]record.Record, n)
+	for i := range recs {
+		recs[i] = record.Record{Timestamp: epochTime.UnixMilli(), Value: fmt.Appendf(nil, "%d/%d/%d", pid, epoch, int(seq)+i)}
+	}
+	return record.Build(record.BatchInfo{ProducerID: pid, ProducerEpoch: epoch, BaseSequence: seq, Transactional: true}, recs)
+}
+
+func mustAppend(t testing.TB, l *Log, b record.Batch) Appended {
+	t.Helper()
+	a, err := l.Append(b, AppendOptions{Now: epochTime})
+	if err != nil {
+		t.Fatalf("append: %v", err)
+	}
+	return a
+}
+
+// readAll reads everything a reader may see, in reads of maxBytes, and returns the batches.
+func readAll(t testing.TB, l *Log, committed bool, maxBytes int) []record.Batch {
+	t.Helper()
+	var out []record.Batch
+	for off := l.Bounds().LogStart; ; {
+		res, err := l.Read(ReadOptions{From: off, MaxBytes: maxBytes, MinOne: true, Committed: committed})
+		if err != nil {
+			t.Fatalf("read at %d: %v", off, err)
+		}
+		if len(res.Batches) == 0 {
+			return out
+		}
+		for rest := res.Batches; len(rest) > 0; {
+			b, err := record.Parse(rest)
+			if err != nil {
+				t.Fatalf("batch at %d: %v", off, err)
+			}
+			if err := b.Validate(); err != nil {
+				t.Fatalf("batch at %d: %v", off, err)
+			}
+			out = append(out, b)
+			off = b.LastOffset() + 1
+			rest = rest[len(b):]
+		}
+	}
+}
+
+func wantErr(t *testing.T, err error, want *kerr.Error) {
+	t.Helper()
+	var k *kerr.Error
+	if want == nil {
+		if err != nil {
+			t.Fatalf("got error %v", err)
+		}
+		return
+	}
+	if !errors.As(err, &k) || k.Code != want.Code {
+		t.Fatalf("got %v, want %v", err, want)
+	}
+}
+
+func TestAppendReadAcrossSegmentsAndRestart(t *testing.T) {
+	for _, osFS := range []bool{false, true} {
+		t.Run(fmt.Sprintf("os=%v", osFS), func(t *testing.T) {
+			var fs vfs.FS = vfs.NewMem()
+			dir := "/data/t-0"
+			if osFS {
+				fs, dir = vfs.OS{}, filepath.Join(t.TempDir(), "t-0")
+			}
+			cfg := Config{SegmentBytes: 2000, IndexIntervalBytes: 100, TopicID: [16]byte{1, 2, 3}}
+			s := startSyncer(t)
+			l, err := Open(fs, dir, cfg, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want [][]byte
+			for i := range 100 {
+				b := plain(i%7+1, fmt.Sprint("value ", i))
+				mustAppend(t, l, b)
+				want = append(want, bytes.Clone(b))
+			}
+			if err := l.WaitSynced(context.Background(), l.Bounds().End); err != nil {
+				t.Fatal(err)
+			}
+			check := func() {
+				t.Helper()
+				for _, max := range []int{1, 150, 700, 1 << 20} {
+					got := readAll(t, l, false, max)
+					if len(got) != len(want) {
+						t.Fatalf("max %d: %d batches, want %d", max, len(got), len(want))
+					}
+					for i := range got {
+						if !bytes.Equal(got[i], want[i]) {
+							t.Fatalf("max %d: batch %d differs", max, i)
+						}
+					}
+				}
+				// Every offset, also in the middle of a batch, leads to its batch.
+				for off := int64(0); off < l.Bounds().End; off++ {
+					res, err := l.Read(ReadOptions{From: off, MaxBytes: 1, MinOne: true})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if b := record.Batch(res.Batches); b.BaseOffset() > off || b.LastOffset() < off {
+						t.Fatalf("offset %d: got %d-%d", off, b.BaseOffset(), b.LastOffset())
+					}
+				}
+			}
+			check()
+			for range 2 {
+				mustClose(t, l)
+				if l, err = Open(fs, dir, cfg, s); err != nil {
+					t.Fatal(err)
+				}
+				if n := len(*l.view.Load()); n < 5 {
+					t.Fatalf("%d segments", n)
+				}
+				check()
+				b := plain(2, "more")
+				mustAppend(t, l, b)
+				want = append(want, bytes.Clone(b))
+				if err := l.WaitSynced(context.Background(), l.Bounds().End); err != nil {
+					t.Fatal(err)
+				}
+				check()
+			}
+			mustClose(t, l)
+		})
+	}
+}

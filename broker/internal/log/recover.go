@@ -1,0 +1,542 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/leatstream/leat/broker/internal/record"
+	"github.com/leatstream/leat/internal/vfs"
+)
+
+// Open opens the log in dir, creates it if there is none, and recovers it if it was not closed: what lies behind the
+// last seal is read batch by batch, the log is cut at the first that is not whole, indexes and producers are rebuilt.
+// Damage in a segment that was sealed is not cut but refused, with ErrCorrupt and the place. sync may be nil: then
+// every append under FlushAlways syncs by itself (for tests). cfg's zero fields are defaults.
+func Open(fsys vfs.FS, dir string, cfg Config, sync *Syncer) (*Log, error) {
+	cfg = cfg.withDefaults(path.Base(dir))
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	l := &Log{fsys: fsys, dir: dir, syncer: sync}
+	l.cfg.Store(&cfg)
+	l.dec.MaxBytes = cfg.MaxDecompressedBytes
+	r := &recovery{l: l, cfg: &cfg, now: time.Now()}
+	if err := r.run(); err != nil {
+		for _, s := range r.segs {
+			s.release()
+		}
+		return nil, fmt.Errorf("open log %s: %w", cfg.Name, err)
+	}
+	return l, nil
+}
+
+// recovery is the state of one Open.
+type recovery struct {
+	l    *Log
+	cfg  *Config
+	now  time.Time
+	segs []*segment
+	ends []int64 // offset after the last record of each
+
+	snapshots []int64 // offsets of snapshot files, ascending
+	start     int64
+	rescanned int64 // first offset that was read batch by batch; math.MaxInt64 if none
+	scanned   bool  // something behind a seal was found or cut
+	lost      bool  // bytes that are not zeros were cut
+	fresh     bool  // the directory had no segment
+}
+
+func (r *recovery) run() error {
+	l := r.l
+	r.rescanned = math.MaxInt64
+	exists, err := vfs.Exists(l.fsys, l.dir)
+	if err != nil {
+		return err
+	}
+	if err := l.fsys.MkdirAll(l.dir); err != nil {
+		return err
+	}
+	if !exists {
+		if err := l.fsys.SyncDir(path.Dir(l.dir)); err != nil {
+			return err
+		}
+	}
+	bases, err := r.list()
+	if err != nil {
+		return err
+	}
+	if r.start, err = readStart(l.fsys, l.dir); err != nil {
+		// Losing it makes deleted records of one segment visible again, refusing would make all others unreadable.
+		r.cfg.Logger.Warn("the log start is taken from the first segment", "partition", r.cfg.Name, "error", err)
+		r.start = 0
+	}
+	if err := r.openSegments(bases); err != nil {
+		return err
+	}
+	if err := r.settleStart(); err != nil {
+		return err
+	}
+	l.view.Store(&r.segs)
+	l.mu.active = r.segs[len(r.segs)-1]
+	end := r.ends[len(r.ends)-1]
+	l.end.Store(end)
+	l.start.Store(r.start)
+	if err := r.producers(end); err != nil {
+		return err
+	}
+	return r.finish(end)
+}
+
+// list sorts the directory's files into segments and snapshots, and removes what a crash left half-made.
+func (r *recovery) list() (bases []int64, err error) {
+	names, err := r.l.fsys.List(r.l.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		stem, suffix, _ := strings.Cut(name, ".")
+		base, err := strconv.ParseInt(stem, 10, 64)
+		if strings.HasSuffix(name, ".tmp") {
+			if err := r.l.fsys.Remove(path.Join(r.l.dir, name)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil || len(stem) != 20 || base < 0 {
+			continue // not ours
+		}
+		switch suffix {
+		case "log":
+			bases = append(bases, base)
+		case "snapshot":
+			r.snapshots = append(r.snapshots, base)
+		}
+	}
+	for _, name := range names { // indexes without a segment: of one whose removal was cut short
+		stem, suffix, _ := strings.Cut(name, ".")
+		base, err := strconv.ParseInt(stem, 10, 64)
+		if err != nil || len(stem) != 20 || slices.Contains(bases, base) {
+			continue
+		}
+		switch suffix {
+		case "index", "timeindex", "txnindex", "seal":
+			if err := r.l.fsys.Remove(path.Join(r.l.dir, name)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return bases, nil
+}
+
+// openSegments goes through the segments in order. One that ends early, for a crash took the rest, ends the log.
+func (r *recovery) openSegments(bases []int64) error {
+	next := int64(0)
+	for i, base := range bases {
+		if base < next {
+			return corruption(fileName(r.l.dir, base, ".log"), 0, fmt.Errorf("the segment before it goes up to offset %d", next))
+		}
+		s := newSegment(r.l.fsys, r.l.dir, base)
+		r.segs = append(r.segs, s)
+		last := i == len(bases)-1
+		end, sealed, err := r.openSegment(s, last)
+		if err != nil {
+			return err
+		}
+		r.ends = append(r.ends, end)
+		if !last && !sealed && end != bases[i+1] {
+			return r.cutAfter(s, end, bases[i+1:])
+		}
+		next = end
+	}
+	if len(r.segs) > 0 {
+		return r.reopenLast()
+	}
+	r.fresh = true
+	return r.begin(r.start)
+}
+
+// begin creates the first segment.
+func (r *recovery) begin(base int64) error {
+	s, err := createSegment(r.l.fsys, r.l.dir, base)
+	if err != nil {
+		return err
+	}
+	r.segs, r.ends = []*segment{s}, []int64{base}
+	return r.l.fsys.SyncDir(r.l.dir)
+}
+
+// openSegment finds out how far a segment goes. sealed says that its seal covers all of it.
+func (r *recovery) openSegment(s *segment, last bool) (end int64, sealed bool, err error) {
+	info, err := r.l.fsys.Stat(s.name)
+	if err != nil {
+		return 0, false, err
+	}
+	v, ok := s.readSeal()
+	promised := v.size
+	if ok && info.Size < v.size {
+		err := fmt.Errorf("the file has %d bytes, %d were complete once", info.Size, v.size)
+		if !last {
+			return 0, false, corruption(s.name, info.Size, err)
+		}
+		r.cfg.Logger.Warn("the last segment was cut by somebody else; going on with what is left",
+			"partition", r.cfg.Name, "error", err)
+		r.lost, promised = true, 0
+		// A seal that no longer holds must not come back to life when the file has grown to its size again.
+		if err := errors.Join(r.l.fsys.Remove(fileName(s.dir, s.base, ".seal")), r.l.fsys.SyncDir(s.dir)); err != nil {
+			return 0, false, err
+		}
+		ok = false
+	}
+	if ok && info.Size == v.size {
+		s.mu.seal = v
+		s.size.Store(v.size)
+		s.alloc, s.tail = v.size, v.size
+		if !last {
+			return v.end, true, nil // the indexes are read when they are needed
+		}
+		if s.loadIndexes(v) {
+			s.loaded.Store(true)
+			s.lastSync = v.size
+			return v.end, true, nil
+		}
+		ok = false
+	}
+	from, next := int64(0), s.base
+	if ok && s.loadIndexes(v) {
+		from, next = v.size, v.end
+		s.mu.seal = v
+		s.size.Store(from)
+	}
+	s.tail = from
+	end, err = r.scan(s, from, info.Size, next, promised)
+	return end, false, err
+}
+
+// scan reads the batches from a position to the end of the file and cuts what is not a batch. Below promised there must
+// be nothing to cut: a seal said that it was on disk.
+func (r *recovery) scan(s *segment, from, size, next, promised int64) (end int64, err error) {
+	f, err := s.fsys.OpenReadWrite(s.name)
+	if err != nil {
+		return 0, err
+	}
+	s.mu.file = f
+	s.alloc = from
+	end = next
+	pos, err := s.scan(f, from, size, next, func(b record.Batch, pos int64) error {
+		s.note(b, pos, r.cfg.IndexIntervalBytes)
+		end = b.LastOffset() + 1
+		return nil
+	})
+	s.loaded.Store(true)
+	if pos > from || size > from {
+		r.scanned = true
+		r.rescanned = min(r.rescanned, next)
+	}
+	if err != nil && !errors.Is(err, record.ErrCorrupt) && !errors.Is(err, record.ErrShort) {
+		return 0, err // the disk, not the data
+	}
+	if pos < promised {
+		return 0, corruption(s.name, pos, err)
+	}
+	if pos < size {
+		if err := r.cut(s, f, pos, size, err); err != nil {
+			return 0, err
+		}
+	}
+	return end, f.SyncData()
+}
+
+// cut truncates a segment at pos, the end of its last whole batch.
+func (r *recovery) cut(s *segment, f vfs.File, pos, size int64, cause error) error {
+	zero, err := allZero(f, pos, size)
+	if err != nil {
+		return err
+	}
+	if !zero {
+		r.lost = true
+		r.cfg.Logger.Warn("the end of a segment was not completely written; it is cut off", "partition", r.cfg.Name,
+			"file", s.name, "position", pos, "bytes", size-pos, "cause", cause)
+	}
+	s.alloc = pos
+	return f.Truncate(pos)
+}
+
+// allZero reports whether a file holds nothing but zeros from pos to size: space written ahead.
+func allZero(f vfs.File, pos, size int64) (bool, error) {
+	buf := make([]byte, min(64<<10, size-pos))
+	for pos < size {
+		n := min(int64(len(buf)), size-pos)
+		if err := readFull(f, buf[:n], pos); err != nil {
+			return false, err
+		}
+		for _, c := range buf[:n] {
+			if c != 0 {
+				return false, nil
+			}
+		}
+		pos += n
+	}
+	return true, nil
+}
+
+// cutAfter ends the log with s, which a crash left shorter than it was: the segments after it were not durable either,
+// for segments are synced in order. If one of them was sealed, it was, and the damage is not a crash's.
+func (r *recovery) cutAfter(s *segment, end int64, later []int64) error {
+	for _, base := range later {
+		t := newSegment(r.l.fsys, r.l.dir, base)
+		if _, sealed := t.readSeal(); sealed {
+			return corruption(s.name, s.size.Load(), fmt.Errorf("records from offset %d to %d are missing, and later ones were complete once", end, later[0]-1))
+		}
+	}
+	for _, base := range slices.Backward(later) {
+		r.cfg.Logger.Warn("a segment behind the end of the log is removed: the one before it was not completely written",
+			"partition", r.cfg.Name, "segment", base, "end", end)
+		if err := newSegment(r.l.fsys, r.l.dir, base).drop(); err != nil {
+			return err
+		}
+	}
+	r.lost = true
+	return r.l.fsys.SyncDir(r.l.dir)
+}
+
+// reopenLast opens the last segment for appends.
+func (r *recovery) reopenLast() error {
+	s := r.segs[len(r.segs)-1]
+	if s.mu.file != nil {
+		return nil
+	}
+	f, err := s.fsys.OpenReadWrite(s.name)
+	s.mu.file = f
+	return err
+}
+
+// settleStart brings log start and segments together: segments wholly below it were about to be removed.
+func (r *recovery) settleStart() error {
+	if end := r.ends[len(r.ends)-1]; end < r.start {
+		// Everything up to the log start had been deleted, and a crash took what came after.
+		for _, s := range r.segs {
+			if err := s.drop(); err != nil {
+				return err
+			}
+		}
+		r.segs = nil
+		return r.begin(r.start)
+	}
+	for len(r.segs) > 1 && r.segs[1].base <= r.start {
+		s := r.segs[0]
+		r.segs, r.ends = r.segs[1:], r.ends[1:]
+		if err := s.drop(); err != nil {
+			return err
+		}
+	}
+	r.start = max(r.start, r.segs[0].base)
+	return nil
+}
+
+// producers restores the producers' state from the newest snapshot that helps and the batches behind it.
+func (r *recovery) producers(end int64) error {
+	from := min(r.rescanned, end)
+	ps, at := newProducers(), r.segs[0].base
+	for _, off := range slices.Backward(r.snapshots) {
+		if off > end {
+			if err := r.l.fsys.Remove(fileName(r.l.dir, off, ".snapshot")); err != nil {
+				return err
+			}
+			continue
+		}
+		if off > from || off < at {
+			continue
+		}
+		got, err := readSnapshot(r.l.fsys, r.l.dir, off, r.now)
+		if err != nil {
+			r.cfg.Logger.Warn("a producer snapshot is not used", "partition", r.cfg.Name, "error", err)
+			continue
+		}
+		ps, at = got, off
+		break
+	}
+	r.l.mu.producers = ps
+	return r.l.replay(r.segs, ps, at, end, r.now.UnixMilli(), func(s *segment, e abortedEntry) {
+		if es := s.aborted.all(); s.loaded.Load() && (len(es) == 0 || es[len(es)-1].LastOffset < e.LastOffset) {
+			s.aborted.add(e)
+		}
+	})
+}
+
+func readSnapshot(fsys vfs.FS, dir string, off int64, now time.Time) (*producers, error) {
+	name := fileName(dir, off, ".snapshot")
+	data, err := vfs.ReadFile(fsys, name, maxSnapshotFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	ps, err := decodeProducers(data, now.UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return ps, nil
+}
+
+// replay applies the batches with offsets in [from, to) to ps. aborted is told of each transaction that was aborted,
+// and of the segment that holds its marker.
+func (l *Log) replay(segs []*segment, ps *producers, from, to, now int64, aborted func(*segment, abortedEntry)) error {
+	for i, s := range segs {
+		if i+1 < len(segs) && segs[i+1].base <= from || s.base >= to {
+			continue
+		}
+		f, err := s.acquire()
+		if err != nil {
+			return err
+		}
+		pos, err := s.scan(f, 0, s.size.Load(), s.base, func(b record.Batch, _ int64) error {
+			if b.BaseOffset() < from || b.BaseOffset() >= to {
+				return nil
+			}
+			if !b.Control() {
+				ps.append(b, now)
+				return nil
+			}
+			m, known, err := record.ParseMarker(b)
+			if err != nil || !known {
+				return err
+			}
+			if t, ended := ps.marker(b, m, now); ended && !m.Commit {
+				aborted(s, abortedEntry{t, ps.firstOpen(b.LastOffset() + 1)})
+			}
+			return nil
+		})
+		s.release()
+		if err != nil {
+			return corruption(s.name, pos, err)
+		}
+	}
+	return nil
+}
+
+// replayAborted makes the transaction index of one closed segment from the batches up to its end.
+func (l *Log) replayAborted(want *segment) ([]abortedEntry, error) {
+	segs := *l.view.Load()
+	ps, at := newProducers(), segs[0].base
+	for _, s := range slices.Backward(segs) {
+		if s.base > want.base {
+			continue
+		}
+		if got, err := readSnapshot(l.fsys, l.dir, s.base, time.Now()); err == nil {
+			ps, at = got, s.base
+			break
+		}
+	}
+	var out []abortedEntry
+	err := l.replay(segs, ps, at, l.endOf(want), 0, func(s *segment, e abortedEntry) {
+		if s == want {
+			out = append(out, e)
+		}
+	})
+	return out, err
+}
+
+// finish makes what was recovered durable and sets the bounds.
+func (r *recovery) finish(end int64) error {
+	l := r.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.synced = end
+	active := l.mu.active
+	active.lastSync = active.size.Load()
+	for _, s := range r.segs[:len(r.segs)-1] {
+		if s.mu.seal.size != s.size.Load() {
+			l.mu.rolled = append(l.mu.rolled, s)
+		}
+	}
+	if err := r.epochsLocked(end); err != nil {
+		return err
+	}
+	if r.cfg.TopicID != [16]byte{} {
+		if err := r.topicID(); err != nil {
+			return err
+		}
+	}
+	if r.scanned && !r.fresh {
+		r.cfg.Logger.Info("log recovered", "partition", r.cfg.Name, "start", r.start, "end", end,
+			"segments", len(r.segs), "scannedFrom", r.rescanned, "cut", r.lost)
+	}
+	l.lso.Store(r.start)
+	l.publishLocked()
+	return nil
+}
+
+// epochsLocked reads the leader epochs and begins a new one where readers may have seen records that are gone.
+func (r *recovery) epochsLocked(end int64) error {
+	l := r.l
+	es, err := readEpochs(l.fsys, l.dir)
+	if err != nil {
+		r.cfg.Logger.Warn("leader epochs are begun anew", "partition", r.cfg.Name, "error", err)
+	}
+	top := int32(0)
+	if len(es) > 0 {
+		top = es[len(es)-1].epoch
+	}
+	for len(es) > 0 && es[len(es)-1].start > end {
+		es = es[:len(es)-1]
+		r.lost = true
+	}
+	epoch := top
+	if err != nil {
+		// The batches still tell the latest epoch.
+		if epoch, err = r.lastEpoch(); err != nil {
+			return err
+		}
+	}
+	if len(es) == 0 {
+		// Epoch 0 from the start needs no file; creating a partition is quicker without.
+		es = []epochEntry{{epoch, r.start}}
+	}
+	l.mu.epochs = es
+	l.epoch.Store(epoch)
+	if r.lost || r.scanned && r.cfg.Flush == FlushOS {
+		return l.addEpochLocked(epoch+1, end)
+	}
+	return nil
+}
+
+// lastEpoch returns the leader epoch of the newest batch, 0 in an empty log.
+func (r *recovery) lastEpoch() (int32, error) {
+	var epoch int32
+	for _, s := range slices.Backward(r.segs) {
+		if s.size.Load() == 0 {
+			continue
+		}
+		f, err := s.acquire()
+		if err != nil {
+			return 0, err
+		}
+		defer s.release()
+		_, err = s.hop(f, 0, s.size.Load(), r.l.window(), func(b record.Batch) bool {
+			epoch = max(epoch, b.LeaderEpoch())
+			return false
+		})
+		return epoch, err
+	}
+	return 0, nil
+}
+
+// topicID writes partition.metadata, or checks the one that is there.
+func (r *recovery) topicID() error {
+	have, err := ReadTopicID(r.l.fsys, r.l.dir)
+	if err != nil {
+		r.cfg.Logger.Warn("partition.metadata is written anew", "partition", r.cfg.Name, "error", err)
+	}
+	if have == r.cfg.TopicID {
+		return nil
+	}
+	if have != [16]byte{} && err == nil {
+		return fmt.Errorf("%s belongs to the topic with id %x, not to %x: move the directory away or give the topic its old id",
+			r.l.dir, have, r.cfg.TopicID)
+	}
+	return writeMetadata(r.l.fsys, r.l.dir, r.cfg.TopicID)
+}
