@@ -4,42 +4,204 @@
 // process, without TCP. One node is all it ever is: a replication factor above 1 is refused with Kafka's own error.
 //
 //	conn (frames) -> routing table -> one handler per API -> log / group / txn / meta
+//
+// Goroutines: one per listener, which accepts; one per connection, which reads, serves and answers, and a second one for
+// connections that have produce requests waiting for the disk; one that syncs; those of the coordinators. Close waits for all.
 package broker
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
-	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/leatstream/leat/broker/internal/log"
+	"github.com/leatstream/leat/broker/internal/meta"
+	"github.com/leatstream/leat/internal/vfs"
 )
+
+// ErrClosed is returned by Dial after Close.
+var ErrClosed = errors.New("broker: closed")
 
 // Broker is a running broker. All methods are safe for concurrent use.
 type Broker struct {
 	cfg    Config
 	logger *slog.Logger
+	ctx    context.Context // ends when Close begins
+	cancel context.CancelFunc
+	lock   io.Closer
+
+	routes        routeTable
+	pool          bufferPool
+	requestBytes  *semaphore.Weighted
+	responseBytes *semaphore.Weighted
+
+	syncer     *log.Syncer
+	stopSyncer func() error
+	housework  sync.WaitGroup
+	meta       *meta.Store
+	// changes serialises what changes topics: creation, deletion, configuration.
+	changes sync.Mutex
+	topics  atomic.Pointer[topicTable]
+
+	network
 	coordinators
+
+	closeOnce sync.Once
+	closeErr  error
 }
 
 // Start starts a broker. ctx bounds the start only; the broker runs until Close.
 func Start(ctx context.Context, cfg Config) (*Broker, error) {
-	return nil, errors.New("broker: not built yet")
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		cfg: cfg, logger: cfg.Logger, routes: routes(),
+		requestBytes:  semaphore.NewWeighted(cfg.MaxInFlightBytes),
+		responseBytes: semaphore.NewWeighted(cfg.MaxResponseBytes),
+	}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	if err := b.start(ctx); err != nil {
+		b.cancel()
+		return nil, err
+	}
+	b.logger.Info("broker started", "addr", b.Addr(), "dir", cfg.Dir, "flush", cfg.Flush.String(), "topics", len(b.topics.Load().byName))
+	return b, nil
 }
 
-// Addr is the address of the first listener, or a name for in-process use if there is none.
-func (b *Broker) Addr() string { return "" }
-
-// Dial opens an in-process connection: a buffered duplex pipe, no TCP.
-func (b *Broker) Dial(ctx context.Context) (net.Conn, error) {
-	return nil, errors.New("broker: not built yet")
+func (b *Broker) start(ctx context.Context) (err error) {
+	var undo []func()
+	defer func() {
+		for i := len(undo) - 1; err != nil && i >= 0; i-- {
+			undo[i]()
+		}
+	}()
+	// Listen first: a port in use is the commonest mistake, and nothing has been touched yet.
+	if err := b.listen(ctx); err != nil {
+		return err
+	}
+	undo = append(undo, b.closeListeners)
+	if err := b.lockDir(); err != nil {
+		return err
+	}
+	undo = append(undo, func() { _ = b.lock.Close() })
+	b.startSyncer()
+	undo = append(undo, func() { _ = b.stopSyncer() })
+	if err := b.openTopics(ctx); err != nil {
+		return err
+	}
+	undo = append(undo, func() { _ = b.closeTopics() })
+	if err := startCoordinators(b); err != nil {
+		return fmt.Errorf("start coordinators: %w", err)
+	}
+	b.housework.Go(b.retain)
+	b.accept()
+	return nil
 }
 
-// Dialer is Dial in the shape of kgo.Dialer: every address leads to this broker.
-func (b *Broker) Dialer() func(ctx context.Context, network, host string) (net.Conn, error) {
-	return func(ctx context.Context, _, _ string) (net.Conn, error) { return b.Dial(ctx) }
+// startSyncer starts the goroutine that makes the logs durable; stopSyncer, called when the logs are closed, ends it.
+func (b *Broker) startSyncer() {
+	b.syncer = log.NewSyncer(log.SyncerOptions{})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	b.stopSyncer = func() error {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	}
+	go func() { done <- b.syncer.Run(ctx) }()
 }
 
-// Close stops the broker: no new requests, coordinators stopped, logs synced and closed cleanly. It is idempotent.
-func (b *Broker) Close() error { return nil }
+// retainEvery is how often retention looks at the logs, as often as Kafka does.
+const retainEvery = 5 * time.Minute
 
-// node is the broker's id, host and port as this connection's client is to see them. Metadata and FindCoordinator answer the same.
-func (b *Broker) node(c *conn) (id int32, host string, port int32) { return 1, "", 0 }
+// retain deletes what the topics' retention lets go, until the broker closes.
+func (b *Broker) retain() {
+	tick := time.NewTicker(retainEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.ctx.Done():
+			return
+		case now := <-tick.C:
+			b.retainAll(now)
+		}
+	}
+}
+
+func (b *Broker) retainAll(now time.Time) {
+	for _, t := range b.topics.Load().byName {
+		for p, l := range t.parts {
+			n, err := l.Retain(now)
+			if err != nil {
+				b.logger.Error("retention failed", "topic", t.Name, "partition", p, "err", err)
+			} else if n > 0 {
+				b.logger.Info("segments deleted by retention", "topic", t.Name, "partition", p, "segments", n)
+			}
+		}
+	}
+}
+
+const (
+	lockFile = ".lock"
+	pidFile  = "broker.pid"
+)
+
+// lockDir makes the data directory and takes it for this process.
+func (b *Broker) lockDir() error {
+	fsys, dir := b.cfg.FS, b.cfg.Dir
+	if err := fsys.MkdirAll(dir); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	lock, err := fsys.Lock(filepath.Join(dir, lockFile))
+	if errors.Is(err, vfs.ErrLocked) {
+		holder := "another process"
+		if pid, err := vfs.ReadFile(fsys, filepath.Join(dir, pidFile), 64); err == nil {
+			holder = "process " + strings.TrimSpace(string(pid))
+		}
+		return fmt.Errorf("data directory %s is in use by %s: stop it, or give this broker another directory", dir, holder)
+	}
+	if err != nil {
+		return fmt.Errorf("lock data directory %s: %w", dir, err)
+	}
+	if err := vfs.WriteFile(fsys, filepath.Join(dir, pidFile), []byte(strconv.Itoa(os.Getpid())+"\n")); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", pidFile, err), lock.Close())
+	}
+	b.lock = lock
+	return nil
+}
+
+// Close stops the broker: connections end, coordinators stop, logs are synced and closed cleanly, the directory is released. It
+// returns when every goroutine of the broker is gone, and is idempotent.
+func (b *Broker) Close() error {
+	b.closeOnce.Do(func() {
+		b.cancel()
+		b.closeNetwork()
+		stopCoordinators(b)
+		b.housework.Wait()
+		b.closeErr = errors.Join(b.closeTopics(), b.stopSyncer(), b.lock.Close())
+		b.logger.Info("broker closed", "dir", b.cfg.Dir)
+	})
+	return b.closeErr
+}
+
+// node is the broker's id, host and port as this connection's client is to see them: Metadata, FindCoordinator and
+// DescribeCluster answer the same.
+func (b *Broker) node(c *conn) (id int32, host string, port int32) {
+	host, port = c.advertised()
+	return b.cfg.NodeID, host, port
+}

@@ -1,8 +1,13 @@
 package broker
 
 import (
+	"fmt"
 	"log/slog"
+	"net"
 	"time"
+
+	"github.com/leatstream/leat/broker/internal/log"
+	"github.com/leatstream/leat/internal/vfs"
 )
 
 // Flush says when a record counts as written.
@@ -17,26 +22,120 @@ const (
 	FlushOS
 )
 
+// String is the policy's name on a command line.
+func (f Flush) String() string {
+	switch f {
+	case FlushAlways:
+		return "always"
+	case FlushOS:
+		return "os"
+	}
+	return fmt.Sprintf("Flush(%d)", int(f))
+}
+
+// policy is the same for the logs.
+func (f Flush) policy() log.FlushPolicy {
+	if f == FlushOS {
+		return log.FlushOS
+	}
+	return log.FlushAlways
+}
+
 // Config configures a Broker. The zero value of each field is its default.
 type Config struct {
 	// Dir is the data directory, created if missing and locked while the broker runs. Required.
 	Dir string
+	// FS is where Dir lies. Nil: the operating system's files. Tests give one that crashes or fails.
+	FS vfs.FS
 	// Listen are TCP addresses, "host:port"; port 0 takes a free one. Empty: in-process connections only (Broker.Dial).
+	// An address other than loopback lets anyone who reaches it read and write everything: there is no authentication yet.
 	Listen []string
 	// Advertise is the "host:port" that clients are told to connect to. Empty: the address each client connected to.
 	Advertise string
-	// NodeID is the id of the one broker. Default 1; use a value above 0.
+	// NodeID is the id of the one broker. 0 means 1.
 	NodeID int32
+
 	// DisableAutoCreateTopics refuses unknown topics instead of creating them on first use.
 	DisableAutoCreateTopics bool
-	// DefaultPartitions is the partition count of topics that do not ask for one. Default 1.
+	// DefaultPartitions is the partition count of topics that do not ask for one. 0 means 1.
 	DefaultPartitions int32
-	// ClampReplicationFactor accepts any replication factor and uses 1, instead of refusing more than 1.
+	// ClampReplicationFactor accepts any replication factor and min.insync.replicas and uses 1, instead of refusing more than 1:
+	// for test suites that were written for three brokers. Nothing is replicated either way.
 	ClampReplicationFactor bool
 	// Flush is when a record counts as written. Default FlushAlways.
 	Flush Flush
-	// InitialRebalanceDelay is how long a new group waits for more members. Default 0.
+	// InitialRebalanceDelay is how long a new consumer group waits for more members before its first assignment. 0: not at all.
 	InitialRebalanceDelay time.Duration
+
+	// MaxConnections is how many connections may be open at once; more are closed as they come. 0 means 1000.
+	MaxConnections int
+	// MaxRequestBytes is the largest produce or fetch request. 0 means 100 MiB, as Kafka's socket.request.max.bytes.
+	MaxRequestBytes int64
+	// MaxControlRequestBytes is the largest request of any other kind. Decoded, it may take 64 times as much. 0 means 1 MiB.
+	MaxControlRequestBytes int64
+	// MaxInFlightBytes is what requests being read and served may hold together; connections wait when it is used up.
+	// 0 means 256 MiB; it is never below MaxRequestBytes.
+	MaxInFlightBytes int64
+	// MaxResponseBytes is what fetched records being sent may hold together. 0 means 256 MiB.
+	MaxResponseBytes int64
+	// MaxFetchBytes is the most that one fetch response holds, whatever the client asks for. 0 means 55 MiB, as Kafka's
+	// fetch.max.bytes.
+	MaxFetchBytes int
+	// MaxTopics and MaxPartitions bound what clients can create. 0 means 10,000 topics and 20,000 partitions.
+	MaxTopics, MaxPartitions int
+	// IdleTimeout closes connections that send nothing. 0 means 10 minutes.
+	IdleTimeout time.Duration
+
 	// Logger gets the broker's log. Nil: discarded.
 	Logger *slog.Logger
+}
+
+// withDefaults returns the configuration in force, or an error that names the field and says what is wrong with it.
+func (cfg Config) withDefaults() (Config, error) {
+	if cfg.Dir == "" {
+		return cfg, fmt.Errorf("broker: Config.Dir is empty: give the directory that is to hold the data")
+	}
+	if cfg.FS == nil {
+		cfg.FS = vfs.OS{}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Advertise != "" {
+		if _, _, err := net.SplitHostPort(cfg.Advertise); err != nil {
+			return cfg, fmt.Errorf("broker: Config.Advertise %q: want host:port: %w", cfg.Advertise, err)
+		}
+	}
+	if cfg.Flush != FlushAlways && cfg.Flush != FlushOS {
+		return cfg, fmt.Errorf("broker: Config.Flush is %d: want FlushAlways or FlushOS", cfg.Flush)
+	}
+	setDefault(&cfg.NodeID, 1)
+	setDefault(&cfg.DefaultPartitions, 1)
+	setDefault(&cfg.MaxConnections, 1000)
+	setDefault(&cfg.MaxRequestBytes, 100<<20)
+	setDefault(&cfg.MaxControlRequestBytes, 1<<20)
+	setDefault(&cfg.MaxInFlightBytes, 256<<20)
+	setDefault(&cfg.MaxResponseBytes, 256<<20)
+	setDefault(&cfg.MaxFetchBytes, 55<<20)
+	setDefault(&cfg.MaxTopics, 10_000)
+	setDefault(&cfg.MaxPartitions, 20_000)
+	setDefault(&cfg.IdleTimeout, 10*time.Minute)
+	cfg.MaxInFlightBytes = max(cfg.MaxInFlightBytes, cfg.MaxRequestBytes)
+	for name, v := range map[string]int64{
+		"NodeID": int64(cfg.NodeID), "DefaultPartitions": int64(cfg.DefaultPartitions), "MaxConnections": int64(cfg.MaxConnections),
+		"MaxRequestBytes": cfg.MaxRequestBytes, "MaxControlRequestBytes": cfg.MaxControlRequestBytes, "MaxResponseBytes": cfg.MaxResponseBytes,
+		"MaxFetchBytes": int64(cfg.MaxFetchBytes), "MaxTopics": int64(cfg.MaxTopics), "MaxPartitions": int64(cfg.MaxPartitions),
+		"IdleTimeout": int64(cfg.IdleTimeout), "InitialRebalanceDelay": int64(cfg.InitialRebalanceDelay) + 1,
+	} {
+		if v < 1 {
+			return cfg, fmt.Errorf("broker: Config.%s is negative", name)
+		}
+	}
+	return cfg, nil
+}
+
+func setDefault[T int | int32 | int64 | time.Duration](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
 }

@@ -1,4 +1,312 @@
 package broker
 
-// conn is one client connection.
-type conn struct{}
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/broker/internal/wire"
+)
+
+const (
+	// frameTimeout is what a client has to send a frame it has begun, or to take a response, beside one second per slowestRate.
+	frameTimeout = 30 * time.Second
+	slowestRate  = 64 << 10
+	// decodedWeight is how many bytes of memory a decoded request may take per byte of its frame, at worst: an array count is
+	// bounded by the bytes left, and elements of one byte on the wire are structures of up to this many bytes in memory.
+	decodedWeight = 64
+	// pipelined is how many produce requests of one connection may wait for the disk at once.
+	pipelined = 64
+)
+
+// conn is one client connection. One goroutine reads, serves and answers: one request at a time, as Kafka does. Only produce
+// requests that wait for the disk are handed to a second goroutine, the writer, which is started when the first one comes: it
+// awaits and writes them in order while the reader goes on appending the next ones. Any other request is served after the writer
+// has caught up, so there is never more than one goroutine that writes.
+type conn struct {
+	b      *Broker
+	nc     net.Conn
+	in     *bufio.Reader
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	queue   chan queued    // to the writer; nil until it runs
+	unsent  sync.WaitGroup // responses in the queue or being written
+	writer  sync.WaitGroup // the writer itself
+	saidAPI bool           // the client's software name has been logged
+}
+
+type queued struct {
+	resp response
+	out  *outFrame
+}
+
+// errClosing ends a connection without a word in the log.
+var errClosing = errors.New("broker: connection closing")
+
+func newConn(b *Broker, nc net.Conn) *conn {
+	ctx, cancel := context.WithCancel(b.ctx)
+	return &conn{b: b, nc: nc, in: bufio.NewReaderSize(nc, 16<<10), ctx: ctx, cancel: cancel}
+}
+
+// run serves the connection until it ends; every goroutine of the connection is gone when it returns.
+func (c *conn) run() {
+	stop := context.AfterFunc(c.ctx, func() { c.nc.Close() })
+	err := c.serve()
+	stop()
+	c.cancel()
+	c.nc.Close()
+	if c.queue != nil {
+		close(c.queue)
+		c.writer.Wait()
+	}
+	switch {
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.Is(err, errClosing), c.b.ctx.Err() != nil:
+	default:
+		c.b.logger.Debug("connection closed", "client", c.nc.RemoteAddr().String(), "reason", err)
+	}
+}
+
+func (c *conn) serve() (err error) {
+	// The last line of defence, not the first: decoders check what they read. A panic here is a defect that must not take the
+	// other clients down with it.
+	defer func() {
+		if p := recover(); p != nil {
+			c.b.logger.Error("request crashed its connection", "client", c.nc.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	for {
+		if err := c.next(); err != nil {
+			return err
+		}
+	}
+}
+
+// next reads, serves and answers one request.
+func (c *conn) next() error {
+	size, key, err := c.readPrefix()
+	if err != nil {
+		return err
+	}
+	row := c.b.routes.find(key)
+	if row == nil {
+		return fmt.Errorf("request of unknown API %d", key)
+	}
+	limit := c.b.cfg.MaxRequestBytes
+	weight := int64(size)
+	if !row.raw {
+		limit = c.b.cfg.MaxControlRequestBytes
+		weight *= decodedWeight
+	}
+	if size > limit {
+		return fmt.Errorf("request of API %d claims %d bytes, more than the limit of %d", key, size, limit)
+	}
+	weight = min(weight, c.b.cfg.MaxInFlightBytes)
+	if err := c.b.requestBytes.Acquire(c.ctx, weight); err != nil {
+		return errClosing
+	}
+	defer c.b.requestBytes.Release(weight)
+	frame, err := c.readFrame(int(size), row.raw)
+	if err != nil {
+		return err
+	}
+	if row.raw { // other requests keep slices of their frame for as long as they like
+		defer c.b.pool.put(frame)
+	}
+	return c.dispatch(row, frame.b)
+}
+
+// readPrefix waits for the next request and peeks at its size and API key.
+func (c *conn) readPrefix() (size int64, key int16, err error) {
+	if err := c.nc.SetReadDeadline(time.Now().Add(c.b.cfg.IdleTimeout)); err != nil {
+		return 0, 0, err
+	}
+	p, err := c.in.Peek(6)
+	if err != nil {
+		return 0, 0, err
+	}
+	size = int64(int32(binary.BigEndian.Uint32(p)))
+	if size < 8 {
+		return 0, 0, fmt.Errorf("frame of %d bytes is too short for a request header: is this a Kafka client?", size)
+	}
+	_, _ = c.in.Discard(sizePrefixBytes)
+	return size, int16(binary.BigEndian.Uint16(p[4:])), nil
+}
+
+// trustedBytes is how much of a frame is allocated on the client's word; beyond it the buffer grows as the bytes arrive.
+const trustedBytes = 8 << 20
+
+func (c *conn) readFrame(size int, pooled bool) (*buffer, error) {
+	if c.in.Buffered() < size {
+		allowed := frameTimeout + time.Duration(size/slowestRate)*time.Second
+		if err := c.nc.SetReadDeadline(time.Now().Add(allowed)); err != nil {
+			return nil, err
+		}
+	}
+	if !pooled {
+		frame := &buffer{make([]byte, size)}
+		_, err := io.ReadFull(c.in, frame.b)
+		return frame, err
+	}
+	frame := c.b.pool.get(min(size, trustedBytes))
+	if _, err := io.ReadFull(c.in, frame.b); err != nil {
+		c.b.pool.put(frame)
+		return nil, err
+	}
+	for have := len(frame.b); have < size; have = len(frame.b) {
+		bigger := c.b.pool.get(min(size, 2*have))
+		copy(bigger.b, frame.b)
+		c.b.pool.put(frame)
+		frame = bigger
+		if _, err := io.ReadFull(c.in, frame.b[have:]); err != nil {
+			c.b.pool.put(frame)
+			return nil, err
+		}
+	}
+	return frame, nil
+}
+
+// dispatch decodes a frame, has it served, and answers it.
+func (c *conn) dispatch(row *route, frame []byte) error {
+	r, flexible, err := decodeRequest(c.ctx, row, frame)
+	if err != nil {
+		return err
+	}
+	if r.key != keyProduce {
+		c.unsent.Wait() // earlier produce requests are answered first; they read the same state
+	}
+	resp, err := row.serve(c.b, c, r)
+	if err != nil {
+		return err
+	}
+	if resp == noAnswer {
+		return nil
+	}
+	out := newOutFrame(&c.b.pool, r.version, r.correlation, flexible && r.key != keyAPIVersions)
+	if p, ok := resp.(pipelinable); ok && (!p.settled() || c.queue != nil) {
+		return c.enqueue(queued{resp, out})
+	}
+	c.unsent.Wait()
+	return c.send(queued{resp, out})
+}
+
+// pipelinable responses may wait while the connection's next produce requests are appended.
+type pipelinable interface {
+	response
+	// settled reports that await would not block.
+	settled() bool
+}
+
+// enqueue hands a response to the writer.
+func (c *conn) enqueue(q queued) error {
+	if c.queue == nil {
+		c.queue = make(chan queued, pipelined)
+		c.writer.Go(c.write)
+	}
+	c.unsent.Add(1)
+	select {
+	case c.queue <- q:
+		return nil
+	case <-c.ctx.Done():
+		c.unsent.Done()
+		q.out.release()
+		return errClosing
+	}
+}
+
+// write is the writer goroutine. After a failure it goes on taking responses off the queue, so that nobody waits for it in vain.
+func (c *conn) write() {
+	failed := false
+	for q := range c.queue {
+		if failed {
+			q.out.release()
+		} else if err := c.send(q); err != nil {
+			failed = true
+			c.cancel() // closes the socket, which ends the reader
+		}
+		c.unsent.Done()
+	}
+}
+
+// send awaits one response and writes it.
+func (c *conn) send(q queued) error {
+	defer q.out.release()
+	rep, err := q.resp.await(c.ctx)
+	if err != nil {
+		return err
+	}
+	if rep == nil {
+		return nil
+	}
+	rep.appendTo(q.out)
+	if q.out.budget > 0 {
+		defer c.b.responseBytes.Release(q.out.budget)
+	}
+	allowed := frameTimeout + time.Duration(q.out.size()/slowestRate)*time.Second
+	if err := c.nc.SetWriteDeadline(time.Now().Add(allowed)); err != nil {
+		return err
+	}
+	return q.out.writeTo(c.nc)
+}
+
+// decodeRequest reads the header and, unless the row is raw, the body. flexible says whether header and body carry tagged fields.
+func decodeRequest(ctx context.Context, row *route, frame []byte) (r *request, flexible bool, err error) {
+	rd := wire.NewReader(frame)
+	r = &request{ctx: ctx, key: rd.Int16(), version: rd.Int16(), correlation: rd.Int32(), received: time.Now()}
+	known := r.version >= row.acceptMin && r.version <= row.max
+	if !known && r.key != keyAPIVersions {
+		return nil, false, fmt.Errorf("API %d version %d is not served (%d to %d are)", r.key, r.version, row.acceptMin, row.max)
+	}
+	client, _ := rd.String(false)
+	r.clientID = string(client)
+	if !known { // ApiVersions of a newer client: its body may be of any shape, and the answer tells it what we speak
+		return r, false, rd.Err()
+	}
+	if row.raw {
+		flexible = r.version >= row.flexible
+	} else {
+		r.body = kmsg.RequestForKey(r.key)
+		r.body.SetVersion(r.version)
+		flexible = r.body.IsFlexible()
+	}
+	if flexible {
+		rd.SkipTags()
+	}
+	if rd.Err() != nil {
+		return nil, false, fmt.Errorf("header of API %d: %w", r.key, rd.Err())
+	}
+	r.raw = rd.Rest()
+	if r.body == nil {
+		return r, flexible, nil
+	}
+	if err := r.body.ReadFrom(r.raw); err != nil {
+		return nil, false, fmt.Errorf("body of API %d version %d: %w", r.key, r.version, err)
+	}
+	applyOldDefaults(r.body)
+	return r, flexible, nil
+}
+
+// advertised is the address this connection's client is to use: the configured one, else the one it is connected to.
+func (c *conn) advertised() (host string, port int32) {
+	addr := c.b.cfg.Advertise
+	if addr == "" {
+		addr = c.nc.LocalAddr().String()
+	}
+	host, portText, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr, 0
+	}
+	n, _ := strconv.ParseUint(portText, 10, 16)
+	return host, int32(n)
+}

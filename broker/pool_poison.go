@@ -1,0 +1,5 @@
+//go:build poison
+
+package broker
+
+const poisonBuffers = true

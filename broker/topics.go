@@ -1,0 +1,409 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/leatstream/leat/broker/internal/log"
+	"github.com/leatstream/leat/broker/internal/meta"
+)
+
+// topic is a topic with its open partitions. It never changes; a changed topic is a new value in the table.
+type topic struct {
+	meta.Topic
+	parts []*log.Log
+}
+
+// partition returns a partition's log.
+func (t *topic) partition(p int32) (*log.Log, bool) {
+	if t == nil || p < 0 || int(p) >= len(t.parts) {
+		return nil, false
+	}
+	return t.parts[p], true
+}
+
+// topicTable is all topics. Readers load it from an atomic pointer and never lock; each change publishes a new table.
+type topicTable struct {
+	byName     map[string]*topic
+	byID       map[meta.ID]*topic
+	partitions int
+}
+
+// with returns the table with t put in place of what has its name.
+func (tt *topicTable) with(t *topic) *topicTable {
+	n := tt.without(t.Name)
+	n.byName[t.Name], n.byID[t.ID] = t, t
+	n.partitions += len(t.parts)
+	return n
+}
+
+// without returns the table without the topic of that name.
+func (tt *topicTable) without(name string) *topicTable {
+	n := &topicTable{maps.Clone(tt.byName), maps.Clone(tt.byID), tt.partitions}
+	if old := n.byName[name]; old != nil {
+		delete(n.byName, name)
+		delete(n.byID, old.ID)
+		n.partitions -= len(old.parts)
+	}
+	return n
+}
+
+// topic finds a topic by name; nil if there is none.
+func (b *Broker) topic(name string) *topic { return b.topics.Load().byName[name] }
+
+// topicByID finds a topic by id; nil if there is none.
+func (b *Broker) topicByID(id [16]byte) *topic { return b.topics.Load().byID[id] }
+
+// partition returns the log of a partition.
+func (b *Broker) partition(name string, p int32) (*log.Log, bool) { return b.topic(name).partition(p) }
+
+// topicID returns the id of a topic.
+func (b *Broker) topicID(name string) (id [16]byte, ok bool) {
+	if t := b.topic(name); t != nil {
+		return t.ID, true
+	}
+	return id, false
+}
+
+// topicName returns the name of a topic.
+func (b *Broker) topicName(id [16]byte) (string, bool) {
+	if t := b.topicByID(id); t != nil {
+		return t.Name, true
+	}
+	return "", false
+}
+
+// metadataTopic holds the metadata journal. Its id is fixed: the journal is what remembers the others.
+const metadataTopic = "__leat_metadata"
+
+var metadataTopicID = meta.ID{6: 0x40, 8: 0x80, 15: 1}
+
+// openTopics replays the journal, opens every partition and finishes deletions that were under way.
+func (b *Broker) openTopics(ctx context.Context) error {
+	self := meta.Topic{Name: metadataTopic, ID: metadataTopicID, Partitions: 1, Internal: true, Configs: map[string]string{"cleanup.policy": "compact"}}
+	journal, err := b.openLog(self, 0)
+	if err != nil {
+		return err
+	}
+	table := &topicTable{map[string]*topic{}, map[meta.ID]*topic{}, 0}
+	opened := []*topic{{self, []*log.Log{journal}}}
+	b.topics.Store(table.with(opened[0]))
+	if b.meta, err = meta.Open(&metaJournal{b, journal}); err != nil {
+		return errors.Join(err, journal.Close())
+	}
+	g, _ := errgroup.WithContext(ctx)
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for _, m := range b.meta.Topics() {
+		if m.Deleting {
+			if err := b.finishDelete(m); err != nil {
+				b.logger.Error("deleted topic's files cannot be removed; the next start tries again", "topic", m.Name, "err", err)
+			}
+			continue
+		}
+		t := &topic{m, make([]*log.Log, m.Partitions)}
+		opened = append(opened, t)
+		for p := range t.parts {
+			g.Go(func() (err error) {
+				t.parts[p], err = b.openLog(m, int32(p))
+				return err
+			})
+		}
+	}
+	err = g.Wait()
+	for _, t := range opened {
+		table.byName[t.Name], table.byID[t.ID] = t, t
+		table.partitions += len(t.parts)
+	}
+	b.topics.Store(table)
+	if err != nil {
+		return errors.Join(err, b.closeTopics())
+	}
+	return nil
+}
+
+// closeTopics closes every log cleanly, the metadata journal last.
+func (b *Broker) closeTopics() error {
+	b.changes.Lock()
+	defer b.changes.Unlock()
+	var g errgroup.Group
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	table := b.topics.Load()
+	for _, t := range table.byName {
+		for _, l := range t.parts {
+			if l != nil && t.Name != metadataTopic {
+				g.Go(l.Close)
+			}
+		}
+	}
+	err := g.Wait()
+	if t := table.byName[metadataTopic]; t != nil {
+		err = errors.Join(err, t.parts[0].Close())
+	}
+	return err
+}
+
+func (b *Broker) partitionDir(name string, p int32) string {
+	return filepath.Join(b.cfg.Dir, name+"-"+strconv.Itoa(int(p)))
+}
+
+func (b *Broker) openLog(m meta.Topic, p int32) (*log.Log, error) {
+	l, err := log.Open(b.cfg.FS, b.partitionDir(m.Name, p), b.logConfig(m, p), b.syncer)
+	if err != nil {
+		return nil, fmt.Errorf("open partition %s-%d: %w", m.Name, p, err)
+	}
+	return l, nil
+}
+
+// logConfig is what a topic's configuration says to one of its logs.
+func (b *Broker) logConfig(m meta.Topic, p int32) log.Config {
+	s := b.settings(m)
+	return log.Config{
+		Name:               m.Name + "-" + strconv.Itoa(int(p)),
+		TopicID:            m.ID,
+		SegmentBytes:       s.Long("segment.bytes"),
+		SegmentAge:         milliseconds(s.Long("segment.ms")),
+		IndexIntervalBytes: int(s.Long("index.interval.bytes")),
+		MaxBatchBytes:      int(s.Long("max.message.bytes")),
+		Flush:              b.cfg.Flush.policy(),
+		LogAppendTime:      s.Text("message.timestamp.type") == "LogAppendTime",
+		MaxTimestampAhead:  milliseconds(s.Long("message.timestamp.after.max.ms")),
+		MaxTimestampBehind: milliseconds(s.Long("message.timestamp.before.max.ms")),
+		Compact:            s.Has("cleanup.policy", "compact"),
+		Delete:             s.Has("cleanup.policy", "delete"),
+		RetentionBytes:     s.Long("retention.bytes"),
+		RetentionAge:       milliseconds(s.Long("retention.ms")),
+		Logger:             b.logger,
+	}
+}
+
+// milliseconds converts a configured time; what is too long for a Duration is for ever.
+func milliseconds(ms int64) time.Duration {
+	const longest = int64(1<<63-1) / int64(time.Millisecond)
+	if ms < 0 {
+		return -1
+	}
+	return time.Duration(min(ms, longest)) * time.Millisecond
+}
+
+// settings are a topic's configurations over the broker's.
+func (b *Broker) settings(m meta.Topic) meta.Settings {
+	s := meta.Settings{}
+	if b.meta != nil { // nil while the journal itself is opened
+		dynamic := b.meta.BrokerConfigs()
+		for _, d := range meta.Definitions() {
+			if v, ok := dynamic[d.Broker]; ok {
+				s[d.Name] = v
+			}
+		}
+	}
+	maps.Copy(s, m.Configs)
+	return s
+}
+
+// createTopic makes a topic with m's name, partitions and configs, which have been checked. Errors are apiErrors.
+func (b *Broker) createTopic(m meta.Topic) (*topic, error) {
+	b.changes.Lock()
+	defer b.changes.Unlock()
+	if err := b.ctx.Err(); err != nil {
+		return nil, refuse(kerr.BrokerNotAvailable, "the broker is closing")
+	}
+	table := b.topics.Load()
+	if err := b.mayCreate(table, m); err != nil {
+		return nil, err
+	}
+	m.ID, m.CreatedMs = meta.NewID(), time.Now().UnixMilli()
+	// The journal first: a directory without a topic would be nobody's, a topic without directories gets them at the next start.
+	if err := b.meta.Create(m); errors.Is(err, meta.ErrExists) {
+		return nil, refuse(kerr.TopicAlreadyExists, "Topic '%s' is still being deleted.", m.Name)
+	} else if err != nil {
+		return nil, err
+	}
+	t := &topic{Topic: m}
+	if err := b.addLogs(t); err != nil {
+		return nil, errors.Join(err, b.dropLogs(t))
+	}
+	b.topics.Store(table.with(t))
+	b.logger.Info("topic created", "topic", m.Name, "id", m.ID.String(), "partitions", m.Partitions)
+	return t, nil
+}
+
+// mayCreate checks what depends on the topics that exist.
+func (b *Broker) mayCreate(table *topicTable, m meta.Topic) error {
+	if table.byName[m.Name] != nil {
+		return refuse(kerr.TopicAlreadyExists, "Topic '%s' already exists.", m.Name)
+	}
+	for name := range table.byName {
+		if meta.Collides(name, m.Name) {
+			return refuse(kerr.InvalidTopicException, "Topic '%s' collides with existing topic: %s", m.Name, name)
+		}
+	}
+	if len(table.byName) >= b.cfg.MaxTopics {
+		return refuse(kerr.PolicyViolation, "the limit of %d topics is reached", b.cfg.MaxTopics)
+	}
+	if table.partitions+int(m.Partitions) > b.cfg.MaxPartitions {
+		return refuse(kerr.PolicyViolation, "%d more partitions would exceed the limit of %d", m.Partitions, b.cfg.MaxPartitions)
+	}
+	return nil
+}
+
+// addLogs opens the logs that t lacks.
+func (b *Broker) addLogs(t *topic) error {
+	for p := int32(len(t.parts)); p < t.Partitions; p++ {
+		if err := b.setAside(t.Topic, p); err != nil {
+			return err
+		}
+		l, err := b.openLog(t.Topic, p)
+		if err != nil {
+			return err
+		}
+		t.parts = append(t.parts, l)
+	}
+	return nil
+}
+
+// setAside renames a directory that is in the way of a new partition. It is nobody's, but may hold data: nothing is deleted
+// without being asked to.
+func (b *Broker) setAside(m meta.Topic, p int32) error {
+	dir := b.partitionDir(m.Name, p)
+	if _, err := b.cfg.FS.Stat(dir); err != nil {
+		return nil //nolint:nilerr // the usual case: there is none
+	}
+	aside := dir + "." + m.ID.String() + "-stray"
+	b.logger.Warn("a directory that belongs to no topic is in the way of a new partition; it is kept under another name", "dir", dir, "now", aside)
+	if err := b.cfg.FS.Rename(dir, aside); err != nil {
+		return fmt.Errorf("set aside %s: %w", dir, err)
+	}
+	return b.cfg.FS.SyncDir(b.cfg.Dir)
+}
+
+// dropLogs undoes a creation that failed half way.
+func (b *Broker) dropLogs(t *topic) error {
+	var err error
+	for _, l := range t.parts {
+		err = errors.Join(err, l.Delete())
+	}
+	return errors.Join(err, b.meta.Forget(t.Name))
+}
+
+// deleteTopic removes a topic with its files. The journal says so first: a crash in between is finished at the next start.
+func (b *Broker) deleteTopic(name string) error {
+	t, err := b.unlinkTopic(name)
+	if err != nil {
+		return err
+	}
+	b.topicDeleted(t.Name)
+	b.logger.Info("topic deleted", "topic", t.Name, "id", t.ID.String())
+	return nil
+}
+
+func (b *Broker) unlinkTopic(name string) (*topic, error) {
+	b.changes.Lock()
+	defer b.changes.Unlock()
+	t := b.topic(name)
+	if t == nil {
+		return nil, kerr.UnknownTopicOrPartition
+	}
+	if t.Internal {
+		return nil, refuse(kerr.InvalidRequest, "topic %s is internal and cannot be deleted", name)
+	}
+	if _, err := b.meta.Update(name, func(m *meta.Topic) error { m.Deleting = true; return nil }); err != nil {
+		return nil, err
+	}
+	b.topics.Store(b.topics.Load().without(name))
+	for _, l := range t.parts {
+		if err := l.Delete(); err != nil {
+			// The topic is gone for clients; what is left of it goes at the next start.
+			b.logger.Error("files of a deleted topic remain; the next start removes them", "topic", name, "err", err)
+			return t, nil
+		}
+	}
+	return t, b.meta.Forget(name)
+}
+
+// finishDelete removes what is left of a topic whose deletion was interrupted.
+func (b *Broker) finishDelete(m meta.Topic) error {
+	for p := range m.Partitions {
+		if err := b.cfg.FS.RemoveAll(b.partitionDir(m.Name, p)); err != nil {
+			return err
+		}
+	}
+	if err := b.cfg.FS.SyncDir(b.cfg.Dir); err != nil {
+		return err
+	}
+	return b.meta.Forget(m.Name)
+}
+
+// growTopic grows a topic to count partitions.
+func (b *Broker) growTopic(name string, count int32) error {
+	b.changes.Lock()
+	defer b.changes.Unlock()
+	table := b.topics.Load()
+	old := table.byName[name]
+	if old == nil {
+		return kerr.UnknownTopicOrPartition
+	}
+	if table.partitions+int(count-old.Partitions) > b.cfg.MaxPartitions {
+		return refuse(kerr.PolicyViolation, "%d partitions would exceed the limit of %d", count, b.cfg.MaxPartitions)
+	}
+	m, err := b.meta.Update(name, func(m *meta.Topic) error { m.Partitions = count; return nil })
+	if err != nil {
+		return err
+	}
+	t := &topic{m, append([]*log.Log(nil), old.parts...)}
+	if err := b.addLogs(t); err != nil {
+		return err // the journal has the count: the next start opens what is missing
+	}
+	b.topics.Store(table.with(t))
+	return nil
+}
+
+// setConfigs replaces what is configured on a topic and tells its logs.
+func (b *Broker) setConfigs(name string, configs map[string]string) error {
+	b.changes.Lock()
+	defer b.changes.Unlock()
+	table := b.topics.Load()
+	old := table.byName[name]
+	if old == nil {
+		return kerr.UnknownTopicOrPartition
+	}
+	if name == metadataTopic {
+		return refuse(kerr.InvalidRequest, "the configuration of %s is fixed", name)
+	}
+	m, err := b.meta.Update(name, func(m *meta.Topic) error { m.Configs = maps.Clone(configs); return nil })
+	if err != nil {
+		return err
+	}
+	t := &topic{m, old.parts}
+	b.topics.Store(table.with(t))
+	return b.configureLogs(t)
+}
+
+func (b *Broker) configureLogs(t *topic) error {
+	for p, l := range t.parts {
+		if err := l.SetConfig(b.logConfig(t.Topic, int32(p))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensureInternal makes an internal topic unless it exists. Its partitions are then found by partition.
+func (b *Broker) ensureInternal(name string, partitions int32, configs map[string]string) error {
+	if b.topic(name) != nil {
+		return nil
+	}
+	_, err := b.createTopic(meta.Topic{Name: name, Partitions: partitions, Configs: configs, Internal: true})
+	if errors.Is(err, kerr.TopicAlreadyExists) {
+		return nil
+	}
+	return err
+}
