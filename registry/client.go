@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,10 +27,11 @@ const (
 // Ids and definitions never change, so a client asks for each once, and keeps the answer. Goroutines that miss the same
 // one wait for a single request.
 type Client struct {
+	epoch atomic.Uint64 // changed under mu, read without it by every record that is encoded
+
 	mu struct {
 		sync.Mutex
 		backend Backend
-		epoch   uint64
 		byID    map[int]Definition
 		missing map[int]time.Time // id to the time when it may be asked for again
 		ids     map[string]Schema // of Register and Lookup, by the request
@@ -51,7 +53,7 @@ func (c *Client) Bind(b Backend) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.backend = b
-	c.mu.epoch++
+	c.epoch.Add(1)
 	c.mu.byID = make(map[int]Definition)
 	c.mu.missing = make(map[int]time.Time)
 	c.mu.ids = make(map[string]Schema)
@@ -59,11 +61,7 @@ func (c *Client) Bind(b Backend) {
 }
 
 // Epoch counts the calls of Bind. Whoever keeps ids of this client's must forget them when it changes.
-func (c *Client) Epoch() uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.mu.epoch
-}
+func (c *Client) Epoch() uint64 { return c.epoch.Load() }
 
 // Bound returns [ErrNotBound] if Bind was not called yet.
 func (c *Client) Bound() error {
@@ -158,7 +156,7 @@ func share[T any](ctx context.Context, c *Client, key string, ask func(Backend) 
 	var zero T
 	for {
 		c.mu.Lock()
-		b, epoch := c.mu.backend, c.mu.epoch
+		b, epoch := c.mu.backend, c.epoch.Load()
 		if b == nil {
 			c.mu.Unlock()
 			return zero, ErrNotBound
@@ -171,7 +169,7 @@ func share[T any](ctx context.Context, c *Client, key string, ask func(Backend) 
 			v, err := ask(b)
 			f.result, f.err = v, err
 			c.mu.Lock()
-			if c.mu.epoch == epoch {
+			if c.epoch.Load() == epoch {
 				delete(c.mu.flights, key)
 				if err == nil {
 					keep(v)

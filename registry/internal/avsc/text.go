@@ -16,6 +16,13 @@ func (s *Schema) Text(known ...*Schema) string {
 	return string(w.schema(nil, s, ""))
 }
 
+// Full is the text with every type's namespace written out and every reference by full name: for libraries that do not
+// work out which namespace a name is in.
+func (s *Schema) Full() string {
+	w := textWriter{seen: make(map[string]bool), full: true}
+	return string(w.schema(nil, s, ""))
+}
+
 // Normal is the text of the schema with everything that has no order put into one: aliases and properties sorted, names
 // written in full. It is what is stored when normalisation is asked for.
 func (s *Schema) Normal(known ...*Schema) string {
@@ -29,6 +36,7 @@ func (s *Schema) Normal(known ...*Schema) string {
 type textWriter struct {
 	seen   map[string]bool
 	sorted bool
+	full   bool
 }
 
 // see marks the named types of s as written before.
@@ -67,6 +75,9 @@ func (w *textWriter) schema(b []byte, s *Schema, space string) []byte {
 		b = w.schema(append(b, `{"type":"map","values":`...), s.Items, space)
 	case Record, Enum, Fixed:
 		if w.seen[s.Name.Full()] {
+			if w.full {
+				return AppendString(b, s.Name.Full())
+			}
 			return AppendString(b, s.Name.qualified(space))
 		}
 		w.seen[s.Name.Full()] = true
@@ -87,7 +98,7 @@ func (w *textWriter) named(b []byte, s *Schema, space string) []byte {
 	}
 	b = AppendString(append(b, `{"type":`...), typ)
 	b = AppendString(append(b, `,"name":`...), s.Name.Base)
-	if s.Name.Space != space {
+	if s.Name.Space != space || w.full && space != "" {
 		b = AppendString(append(b, `,"namespace":`...), s.Name.Space)
 	}
 	if s.doc != nil {
