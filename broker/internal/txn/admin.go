@@ -1,0 +1,78 @@
+package txn
+
+import (
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Describe serves DescribeTransactions for one id.
+func (c *Coordinator) Describe(id string) kmsg.DescribeTransactionsResponseTransactionState {
+	resp := kmsg.NewDescribeTransactionsResponseTransactionState()
+	resp.TransactionalID = id
+	t := c.get(id)
+	if t == nil {
+		resp.ErrorCode = kerr.TransactionalIDNotFound.Code
+		return resp
+	}
+	t.mu.Lock()
+	r := t.rec
+	t.mu.Unlock()
+	resp.State = r.state.String()
+	resp.ProducerID, resp.ProducerEpoch = r.producerID, r.epoch
+	resp.TimeoutMillis = int32(r.timeout.Milliseconds())
+	resp.StartTimestamp = r.startMs
+	for _, tp := range r.partitions {
+		if n := len(resp.Topics); n == 0 || resp.Topics[n-1].Topic != tp.Topic {
+			rt := kmsg.NewDescribeTransactionsResponseTransactionStateTopic()
+			rt.Topic = tp.Topic
+			resp.Topics = append(resp.Topics, rt)
+		}
+		rt := &resp.Topics[len(resp.Topics)-1]
+		rt.Partitions = append(rt.Partitions, tp.Partition)
+	}
+	return resp
+}
+
+// List serves ListTransactions. Filters that are empty let everything pass; states that do not exist are named in the answer.
+func (c *Coordinator) List(req *kmsg.ListTransactionsRequest) *kmsg.ListTransactionsResponse {
+	resp := kmsg.NewPtrListTransactionsResponse()
+	for _, s := range req.StateFilters {
+		if !knownState(s) {
+			resp.UnknownStateFilters = append(resp.UnknownStateFilters, s)
+		}
+	}
+	now := time.Now().UnixMilli()
+	for _, t := range c.all() {
+		t.mu.Lock()
+		r := t.rec
+		t.mu.Unlock()
+		switch {
+		case r.producerID == none,
+			len(req.StateFilters) > 0 && !slices.ContainsFunc(req.StateFilters, func(s string) bool { return strings.EqualFold(s, r.state.String()) }),
+			len(req.ProducerIDFilters) > 0 && !slices.Contains(req.ProducerIDFilters, r.producerID),
+			req.Version >= 1 && req.DurationFilterMillis >= 0 && (r.startMs < 0 || now-r.startMs <= req.DurationFilterMillis):
+			continue
+		}
+		s := kmsg.NewListTransactionsResponseTransactionState()
+		s.TransactionalID, s.ProducerID, s.TransactionState = t.id, r.producerID, r.state.String()
+		resp.TransactionStates = append(resp.TransactionStates, s)
+	}
+	sort.Slice(resp.TransactionStates, func(i, j int) bool {
+		return resp.TransactionStates[i].TransactionalID < resp.TransactionStates[j].TransactionalID
+	})
+	return resp
+}
+
+func knownState(name string) bool {
+	for s := Empty; s <= CompleteAbort; s++ {
+		if strings.EqualFold(s.String(), name) {
+			return true
+		}
+	}
+	return strings.EqualFold(name, "Dead") || strings.EqualFold(name, "PrepareEpochFence")
+}

@@ -1,0 +1,193 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// EndTxn serves EndTxn. It answers when the decision is on disk; markers and Complete* follow.
+func (c *Coordinator) EndTxn(ctx context.Context, req *kmsg.EndTxnRequest) *kmsg.EndTxnResponse {
+	resp := kmsg.NewPtrEndTxnResponse()
+	resp.ProducerID, resp.ProducerEpoch = none, none
+	id, epoch, err := c.endTxn(ctx, req)
+	if err != nil {
+		resp.ErrorCode = err.Code
+		return resp
+	}
+	if req.Version >= 5 {
+		resp.ProducerID, resp.ProducerEpoch = id, epoch
+	}
+	return resp
+}
+
+func (c *Coordinator) endTxn(ctx context.Context, req *kmsg.EndTxnRequest) (id int64, epoch int16, err *kerr.Error) {
+	if req.TransactionalID == "" {
+		return 0, 0, kerr.InvalidRequest
+	}
+	t := c.get(req.TransactionalID)
+	if t == nil || req.ProducerID < 0 {
+		return 0, 0, kerr.InvalidProducerIDMapping
+	}
+	for {
+		t.mu.Lock()
+		if t.gone {
+			t.mu.Unlock()
+			return 0, 0, kerr.InvalidProducerIDMapping
+		}
+		v, err := t.rec.endVerdict(req.ProducerID, req.ProducerEpoch, req.Commit, req.Version, t.timedOut)
+		if v == begins {
+			synced, err := t.syncedLocked(ctx)
+			if err != nil {
+				return 0, 0, err // syncedLocked has let go of the mutex
+			}
+			if !synced {
+				continue
+			}
+			if req.Version >= 5 {
+				t.rec.version = 2
+			}
+			if err := t.prepareLocked(req.Commit, req.Version >= 5, t.rec.epoch); err != nil {
+				t.mu.Unlock()
+				return 0, 0, t.storage(err)
+			}
+		}
+		id, epoch = t.rec.owner()
+		end := t.end
+		t.mu.Unlock()
+		switch v {
+		case refused:
+			return 0, 0, err
+		case waitFirst:
+			if err := t.settled(ctx); err != nil {
+				return 0, 0, err
+			}
+			t.mu.Unlock()
+		default:
+			return id, epoch, c.durable(ctx, end)
+		}
+	}
+}
+
+// syncedLocked makes sure that what the transaction has written is on disk before it is decided: a producer may have asked for
+// less (acks=1), but half of a transaction must not be lost. It returns false, without the mutex, if the state changed while it
+// waited. With an error the mutex is not held either.
+func (t *transaction) syncedLocked(ctx context.Context) (bool, *kerr.Error) {
+	before := t.rec
+	t.mu.Unlock()
+	for _, tp := range before.partitions {
+		if err := t.c.partitions.WaitSynced(ctx, tp, none); err != nil {
+			return false, kerr.CoordinatorNotAvailable
+		}
+	}
+	t.mu.Lock()
+	if t.gone || t.rec.state != before.state || t.rec.epoch != before.epoch || len(t.rec.partitions) != len(before.partitions) {
+		t.mu.Unlock()
+		return false, nil
+	}
+	return true, nil
+}
+
+// prepareLocked decides the transaction and starts its completion. bump and owner: see record; owner is the epoch that a
+// repeated request may expect, none if the present owner is being fenced.
+func (t *transaction) prepareLocked(commit, bump bool, owner int16) error {
+	spare := int64(none)
+	if bump && exhausted(t.rec.epoch) {
+		id, _, err := t.c.ids.take()
+		if err != nil {
+			return err
+		}
+		spare = id
+	}
+	next := t.rec.prepared(commit, bump, spare, time.Now())
+	if bump {
+		next.lastEpoch = owner
+	}
+	if err := t.storeLocked(next); err != nil {
+		return err
+	}
+	t.timedOut = none
+	t.stopTimerLocked()
+	t.completeLocked(nil)
+	return nil
+}
+
+// completeLocked starts writing the markers of a Prepare*. skip names partitions that have theirs already, adopt is run under
+// the mutex right after Complete*.
+func (t *transaction) completeLocked(skip map[TopicPartition]bool, adopt ...func()) {
+	done := make(chan struct{})
+	t.done = done
+	r, end := t.rec, t.end
+	t.c.run(func() {
+		if err := t.writeMarkers(t.c.ctx, r, end, skip); err != nil {
+			if t.c.ctx.Err() == nil {
+				t.c.logger.Error("a decided transaction could not be completed; the next start of the broker will", "transactionalId", t.id, "error", err)
+			}
+			return
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if err := t.storeLocked(t.rec.completed(time.Now())); err != nil {
+			_ = t.storage(err)
+			return
+		}
+		t.done = nil
+		for _, f := range adopt {
+			f()
+		}
+		close(done)
+	})
+}
+
+// writeMarkers waits for the decision to be on disk, writes a marker to each partition and waits for all of them to be on disk. All
+// partitions share one round of syncs.
+func (t *transaction) writeMarkers(ctx context.Context, r record, end int64, skip map[TopicPartition]bool) error {
+	if err := t.c.journal.WaitSynced(ctx, end); err != nil {
+		return err
+	}
+	ends := make([]int64, len(r.partitions))
+	for i, tp := range r.partitions {
+		ends[i] = none
+		if skip[tp] {
+			continue
+		}
+		end, err := t.marker(ctx, tp, &r)
+		if err != nil {
+			return err
+		}
+		ends[i] = end
+	}
+	for i, tp := range r.partitions {
+		if ends[i] == none {
+			continue
+		}
+		if err := t.c.partitions.WaitSynced(ctx, tp, ends[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// marker appends one marker, again and again until it is in or the coordinator closes: a decided transaction has no other way.
+func (t *transaction) marker(ctx context.Context, tp TopicPartition, r *record) (int64, error) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		end, err := t.c.partitions.AppendMarker(tp, r.producerID, r.epoch, r.state.committing())
+		if err == nil {
+			return end, nil
+		}
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return none, nil
+		}
+		t.c.logger.Error("a transaction's marker could not be written; trying again", "transactionalId", t.id, "topic", tp.Topic, "partition", tp.Partition, "error", err)
+		pause := time.NewTimer(wait)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return none, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package txn
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/leatstream/leat/broker/internal/journal"
+)
+
+// Visitor takes the journal's records back at start, before Start. Nothing else may run meanwhile.
+func (c *Coordinator) Visitor() journal.Visitor {
+	return journal.Visitor{Record: c.load}
+}
+
+func (c *Coordinator) load(_, offset int64, key, value []byte) error {
+	id, known, err := decodeKey(key)
+	if err != nil {
+		return fmt.Errorf("transaction record at %d: %w", offset, err)
+	}
+	if !known {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if value == nil {
+		delete(c.mu.txns, id)
+		return nil
+	}
+	r, err := decodeValue(value)
+	if err != nil {
+		return fmt.Errorf("transaction record at %d: %w", offset, err)
+	}
+	if id == "" {
+		c.ids.loaded(r)
+		return nil
+	}
+	t := c.mu.txns[id]
+	if t == nil {
+		t = newTransaction(c, id)
+		c.mu.txns[id] = t
+	}
+	t.rec, t.end = r, offset+1
+	return nil
+}
+
+// Start compares what the journal says with what the partitions hold, and goes on from there: decided transactions are
+// completed, ongoing ones go on until their timeout. It returns once the state is consistent in memory; completion goes on.
+//
+// After a power cut partitions may hold records of transactions that the journal does not know: Ongoing and the data share a
+// round of syncs, and of the two only the data may have reached the disk. None of that was acknowledged. By epoch:
+//
+//   - The producer still owns its id (same epoch): the partition is added to the transaction, or a transaction is begun with it.
+//     The client's repetition finds its records there (by sequence), and the timeout ends it if there is no client.
+//   - The journal ends with a Prepare*, the partition's open transaction has the epoch that this Prepare* has bumped to: it is the
+//     next one, begun after all markers were on disk. The decision must not touch it; when Complete* is there it is adopted.
+//   - Anything else is from a producer that has been fenced: aborted.
+func (c *Coordinator) Start() {
+	open := map[int64][]OpenTxn{}
+	for _, o := range c.partitions.Open() {
+		open[o.ProducerID] = append(open[o.ProducerID], o)
+	}
+	for _, t := range c.all() {
+		t.mu.Lock()
+		mine := open[t.rec.producerID]
+		delete(open, t.rec.producerID)
+		stale := t.resumeLocked(mine)
+		epoch := t.rec.epoch
+		t.mu.Unlock()
+		for _, o := range stale {
+			c.abortStale(o, max(epoch, o.Epoch))
+		}
+	}
+	for _, os := range open {
+		for _, o := range os {
+			c.abortStale(o, o.Epoch)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.mu.closed {
+		c.mu.expiry = time.AfterFunc(c.cfg.ExpiryInterval, c.expireAndRearm)
+	}
+}
+
+// resumeLocked goes on with one id. It returns what is to be aborted.
+func (t *transaction) resumeLocked(open []OpenTxn) (stale []OpenTxn) {
+	var adopt []TopicPartition
+	skip := map[TopicPartition]bool{}
+	for _, o := range open {
+		switch {
+		case t.rec.state.preparing() && o.Epoch == t.rec.epoch && t.rec.version >= 2:
+			skip[o.TopicPartition] = true
+			adopt = append(adopt, o.TopicPartition)
+		case t.rec.state.preparing() && t.rec.has(o.TopicPartition):
+			// decided: its marker comes
+		case !t.rec.state.preparing() && o.Epoch == t.rec.epoch:
+			adopt = append(adopt, o.TopicPartition)
+		default:
+			stale = append(stale, o)
+		}
+	}
+	if t.rec.state.preparing() {
+		t.completeLocked(skip, func() { t.adoptLocked(adopt) })
+		return stale
+	}
+	t.adoptLocked(adopt)
+	if t.rec.state == Ongoing && t.timer == nil {
+		left := time.Until(time.UnixMilli(t.rec.startMs).Add(t.rec.timeout))
+		t.armTimerLocked(max(0, left))
+	}
+	return stale
+}
+
+// adoptLocked adds partitions whose records are on disk while the journal's word of them is not.
+func (t *transaction) adoptLocked(tps []TopicPartition) {
+	if len(tps) == 0 {
+		return
+	}
+	began := t.rec.state != Ongoing
+	next, changed := t.rec.begun(tps, t.rec.version, time.Now())
+	if !changed {
+		return
+	}
+	t.c.logger.Info("records of a transaction were on disk before its state was; it goes on", "transactionalId", t.id, "producerId", next.producerID, "partitions", len(tps))
+	if err := t.storeLocked(next); err != nil {
+		_ = t.storage(err)
+		return
+	}
+	if began {
+		t.armTimerLocked(t.rec.timeout)
+	}
+}
+
+func (c *Coordinator) abortStale(o OpenTxn, epoch int16) {
+	c.logger.Warn("aborting records of a transaction that nobody can end any more", "producerId", o.ProducerID, "epoch", o.Epoch, "topic", o.Topic, "partition", o.Partition)
+	if _, err := c.partitions.AppendMarker(o.TopicPartition, o.ProducerID, epoch, false); err != nil {
+		c.logger.Error("an abandoned transaction could not be aborted; read_committed consumers of the partition wait behind it", "topic", o.Topic, "partition", o.Partition, "error", err)
+	}
+}
+
+func (c *Coordinator) expireAndRearm() {
+	c.expire(time.Now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.mu.closed {
+		c.mu.expiry.Reset(c.cfg.ExpiryInterval)
+	}
+}
+
+// expire forgets ids that have had no transaction for long.
+func (c *Coordinator) expire(now time.Time) {
+	for _, t := range c.all() {
+		t.mu.Lock()
+		idle := t.done == nil && t.rec.state != Ongoing && now.Sub(time.UnixMilli(t.rec.updatedMs)) >= c.cfg.IDExpiration
+		if idle && !t.gone {
+			if _, err := c.journal.Append([]journal.Entry{{Key: encodeKey(t.id)}}); err == nil {
+				t.gone = true
+			}
+		}
+		gone := t.gone
+		t.mu.Unlock()
+		if gone {
+			c.mu.Lock()
+			if c.mu.txns[t.id] == t {
+				delete(c.mu.txns, t.id)
+			}
+			c.mu.Unlock()
+		}
+	}
+}

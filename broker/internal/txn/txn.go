@@ -1,0 +1,291 @@
+// Package txn is the transaction coordinator: which producer may write for a transactional id, which partitions its
+// transaction has touched, and how it ended.
+//
+// The types: [Coordinator] holds all transactional ids and the journal they are kept in; record (record.go) is the state machine
+// of one id, without I/O or clock. An id belongs to the holder of its mutex. Under it the state changes and the
+// journal is appended to (a write into the page cache); nobody waits for the disk or a partition under it.
+//
+// The order on disk is the package's promise:
+//
+//  1. Ongoing with a partition is on disk before a produce to that partition is acknowledged;
+//  2. everything the transaction wrote, then Prepare*, is on disk before the first marker is written;
+//  3. every partition's marker is on disk before Complete* is written, also when Prepare* was found at start;
+//  4. the next transaction of the id begins after Complete*, in the same journal, hence on disk after it.
+//
+// So a transaction costs three rounds of syncs: Ongoing and its data; Prepare*, whose end answers EndTxn; the markers. Complete*
+// shares the first round of the next transaction, whose first request waits here instead of being sent away with
+// CONCURRENT_TRANSACTIONS.
+//
+// Since Ongoing and data share a round, a power cut may leave data on disk without the Ongoing that covers it. Start sees both
+// and puts it right: see recover.go.
+//
+// Locks: a partition's log, then an id's mutex, then the journal's log. So the coordinator touches partitions only without an
+// id's mutex.
+package txn
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatstream/leat/broker/internal/journal"
+)
+
+// Journal is the partition of __transaction_state.
+type Journal interface {
+	// Append appends the entries as one batch and returns the offset after it. It does not wait for the disk.
+	Append(entries []journal.Entry) (end int64, err error)
+	// WaitSynced waits until everything below end is as durable as the broker promises.
+	WaitSynced(ctx context.Context, end int64) error
+}
+
+// OpenTxn is a transaction that a partition has records of but no marker.
+type OpenTxn struct {
+	TopicPartition
+	ProducerID int64
+	Epoch      int16
+}
+
+// Partitions are the partition logs of the broker.
+type Partitions interface {
+	// AppendMarker ends a producer's transaction in a partition and returns the offset after the marker.
+	// kerr.UnknownTopicOrPartition means that the partition is gone and needs none.
+	AppendMarker(tp TopicPartition, producerID int64, epoch int16, commit bool) (end int64, err error)
+	// WaitSynced waits until a partition is on disk up to end; none (-1) means up to its present end. A partition that is gone
+	// is no error.
+	WaitSynced(ctx context.Context, tp TopicPartition, end int64) error
+	// Open lists all transactions without a marker. It is called once, by Start.
+	Open() []OpenTxn
+}
+
+// Config holds the coordinator's limits; every field has to be set.
+type Config struct {
+	// MaxTimeout is the longest transaction timeout a producer may ask for; above is INVALID_TRANSACTION_TIMEOUT.
+	MaxTimeout time.Duration
+	// MaxIDs is the most transactional ids kept; above is COORDINATOR_NOT_AVAILABLE for new ones.
+	MaxIDs int
+	// IDExpiration is how long an id without a transaction is remembered.
+	IDExpiration time.Duration
+	// ExpiryInterval is how often that is looked at.
+	ExpiryInterval time.Duration
+	// Patience is how long a request waits for the end of the transaction before its own, then it gets
+	// CONCURRENT_TRANSACTIONS.
+	Patience time.Duration
+	// Logger gets what an operator may want to know. It must not be nil.
+	Logger *slog.Logger
+}
+
+// Defaults are Apache Kafka's where it has them.
+func Defaults(logger *slog.Logger) Config {
+	return Config{
+		MaxTimeout: 15 * time.Minute, MaxIDs: 100_000, IDExpiration: 7 * 24 * time.Hour, ExpiryInterval: time.Hour,
+		Patience: 5 * time.Second, Logger: logger,
+	}
+}
+
+// Coordinator holds all transactional ids. Its methods are safe for concurrent use. Each end of a transaction runs on a
+// goroutine of the coordinator's; Close waits for all.
+type Coordinator struct {
+	cfg        Config
+	logger     *slog.Logger
+	journal    Journal
+	partitions Partitions
+	ids        *idBlock
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu struct {
+		sync.Mutex // protects following fields; a leaf: nothing is locked under it
+		txns       map[string]*transaction
+		closed     bool
+		expiry     *time.Timer
+	}
+}
+
+// New makes a coordinator without ids. Play the journal back with Visitor, then Start it.
+func New(cfg Config, j Journal, p Partitions) *Coordinator {
+	c := &Coordinator{cfg: cfg, logger: cfg.Logger, journal: j, partitions: p}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.ids = &idBlock{journal: j}
+	c.mu.txns = map[string]*transaction{}
+	return c
+}
+
+// Close stops the timers and waits for the ends of transactions under way; what they have not finished, the next start does.
+// It is idempotent.
+func (c *Coordinator) Close() {
+	c.mu.Lock()
+	c.mu.closed = true
+	if c.mu.expiry != nil {
+		c.mu.expiry.Stop()
+	}
+	c.mu.Unlock()
+	c.cancel()
+	for _, t := range c.all() {
+		t.mu.Lock()
+		t.stopTimerLocked()
+		t.mu.Unlock()
+	}
+	c.wg.Wait()
+}
+
+// run starts a goroutine that Close waits for; false if it is too late.
+func (c *Coordinator) run(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.closed {
+		return false
+	}
+	c.wg.Go(f)
+	return true
+}
+
+func (c *Coordinator) all() []*transaction {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ts := make([]*transaction, 0, len(c.mu.txns))
+	for _, t := range c.mu.txns {
+		ts = append(ts, t)
+	}
+	return ts
+}
+
+// get is the transaction of an id, or nil.
+func (c *Coordinator) get(id string) *transaction {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.txns[id]
+}
+
+// getOrCreate is the transaction of an id, a new one without a producer id if need be.
+func (c *Coordinator) getOrCreate(id string) (*transaction, *kerr.Error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.mu.txns[id]; t != nil {
+		return t, nil
+	}
+	if c.mu.closed || len(c.mu.txns) >= c.cfg.MaxIDs {
+		return nil, kerr.CoordinatorNotAvailable
+	}
+	t := newTransaction(c, id)
+	c.mu.txns[id] = t
+	return t, nil
+}
+
+// transaction is one transactional id. Everything below mu belongs to its holder.
+type transaction struct {
+	c  *Coordinator
+	id string
+
+	mu  sync.Mutex
+	rec record
+	end int64 // the journal has rec up to here; answers wait for it
+	// done is closed when the Prepare* of rec has become Complete*; nil in other states.
+	done     chan struct{}
+	timer    *time.Timer
+	timerSeq int
+	timedOut int16 // epoch whose transaction was aborted for its age; none otherwise
+	gone     bool  // expired: look the id up again
+}
+
+func newTransaction(c *Coordinator, id string) *transaction {
+	return &transaction{c: c, id: id, timedOut: none,
+		rec: record{producerID: none, prevID: none, nextID: none, epoch: none, lastEpoch: none, startMs: none}}
+}
+
+// storeLocked makes next the state, if the journal takes it.
+func (t *transaction) storeLocked(next record) error {
+	end, err := t.c.journal.Append([]journal.Entry{{Key: encodeKey(t.id), Value: next.encode()}})
+	if err != nil {
+		return err
+	}
+	t.rec, t.end = next, max(t.end, end)
+	return nil
+}
+
+// settled locks the id once no end of an earlier transaction is under way, waiting for it up to the coordinator's patience.
+// With an error the mutex is not held.
+func (t *transaction) settled(ctx context.Context) *kerr.Error {
+	t.mu.Lock()
+	if t.done == nil && !t.gone {
+		return nil
+	}
+	patience := time.NewTimer(t.c.cfg.Patience)
+	defer patience.Stop()
+	for t.done != nil && !t.gone {
+		done := t.done
+		t.mu.Unlock()
+		select {
+		case <-done:
+		case <-patience.C:
+			return kerr.ConcurrentTransactions
+		case <-ctx.Done():
+			return kerr.ConcurrentTransactions
+		case <-t.c.ctx.Done():
+			return kerr.CoordinatorNotAvailable
+		}
+		t.mu.Lock()
+	}
+	if t.gone {
+		t.mu.Unlock()
+		return kerr.CoordinatorNotAvailable // the client asks again and finds the id anew
+	}
+	return nil
+}
+
+// durable waits for the journal.
+func (c *Coordinator) durable(ctx context.Context, end int64) *kerr.Error {
+	if end == 0 {
+		return nil
+	}
+	if err := c.journal.WaitSynced(ctx, end); err != nil {
+		return kerr.CoordinatorNotAvailable
+	}
+	return nil
+}
+
+// storage is what a client is told when the journal refuses: something it may try again.
+func (t *transaction) storage(err error) *kerr.Error {
+	t.c.logger.Error("a transaction's state could not be stored", "transactionalId", t.id, "error", err)
+	return kerr.CoordinatorNotAvailable
+}
+
+func (t *transaction) stopTimerLocked() {
+	t.timerSeq++
+	if t.timer != nil {
+		t.timer.Stop()
+		t.timer = nil
+	}
+}
+
+// armTimerLocked aborts the transaction when it has lasted longer than its timeout.
+func (t *transaction) armTimerLocked(left time.Duration) {
+	t.stopTimerLocked()
+	seq := t.timerSeq
+	t.timer = time.AfterFunc(left, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.timerSeq != seq || t.rec.state != Ongoing || t.gone || t.c.ctx.Err() != nil {
+			return
+		}
+		t.timeoutLocked()
+	})
+}
+
+// timeoutLocked aborts with a new epoch, so that the producer, if it is only slow, cannot go on in the aborted transaction. The
+// old epoch is remembered as the owner's: it may ask for the new one.
+func (t *transaction) timeoutLocked() {
+	epoch := t.rec.epoch
+	t.c.logger.Info("transaction aborted: it took longer than its timeout", "transactionalId", t.id, "producerId", t.rec.producerID, "epoch", epoch, "timeout", t.rec.timeout)
+	if err := t.prepareLocked(false, true, epoch); err != nil {
+		t.c.logger.Error("a transaction that took too long could not be aborted; trying again", "transactionalId", t.id, "error", err)
+		t.armTimerLocked(time.Second)
+		return
+	}
+	t.timedOut = epoch
+}
