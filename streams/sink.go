@@ -153,3 +153,32 @@ func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.S
 	})
 	return &KStream[K, V]{b: b, node: source, out: out, key: key, val: val, raw: key}
 }
+
+// ToDynamic ends the stream in topics whose names are chosen per record; like says all else of them. A topic must exist,
+// or the cluster create topics by itself.
+func (s *KStream[K, V]) ToDynamic(name func(Record[K, V]) string, like Topic[K, V]) {
+	b := s.b
+	key := serdeFor(b, like.Key, s.key, "the key of the topics that ToDynamic names")
+	val := serdeFor(b, like.Value, s.val, "the value of the topics that ToDynamic names")
+	node := b.g.Add(graph.Sink, b.g.Next("KSTREAM-SINK-"), s.node)
+	f := func(r Record[K, V], _ struct{}) (string, error) { return name(r), nil }
+	s.out.to(func(o *opening) fn[K, V] {
+		writers := make(map[string]*writer[K, V])
+		return func(c *cursor, k K, v V) error {
+			r := Record[K, V]{Key: k, Value: v, Time: fromMillis(c.Time), Headers: fromWire(c.Headers)}
+			topic, err := call(f, r, struct{}{})
+			if err != nil {
+				var ok bool
+				if topic, ok, err = failed(c, node, f, r, struct{}{}, err); !ok {
+					return err
+				}
+			}
+			w := writers[topic]
+			if w == nil {
+				w = newWriter(o, node, topic, key, val, like.Partitioner)
+				writers[topic] = w
+			}
+			return w.write(c, k, v, false)
+		}
+	})
+}

@@ -78,3 +78,9 @@ func (b *Branches[K, V]) open(o *opening) fn[K, V] {
 		return other(c, k, v)
 	}
 }
+
+// Named names the node for Describe and for errors, and the branches that are made after it.
+func (b *Branches[K, V]) Named(name string) *Branches[K, V] {
+	b.node.Name = name
+	return b
+}

@@ -1,0 +1,522 @@
+// Package streamstest runs a topology in a test, without a broker and without waiting: on virtual time, with topics in
+// memory, any number of partitions, and the engine and stores that run in production.
+//
+//	d := streamstest.New(t, topology)
+//	d.Send(Orders, "o1", Order{Cents: 5}, streamstest.At(noon))
+//	got := d.Read(Revenue)
+//
+// Each Send is processed to its end before it returns, records that go through repartition topics included, and the
+// application commits after every record, so that tables pass on every update. [Driver.Together] commits once for several
+// records, as an application does that is busy.
+package streamstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"sort"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams"
+	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Start is the time at which the virtual clock of a Driver begins, unless SetClock says otherwise.
+var Start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Driver is a topology under test. It is for the test's goroutine. Everything that goes wrong ends the test, but for
+// what happens within [Driver.Fails].
+type Driver struct {
+	t      testing.TB
+	plan   *engine.Plan
+	cfg    streams.Config
+	counts map[string]int32
+	now    time.Time
+
+	db       *state.DB
+	env      engine.Env
+	slab     engine.Slab
+	layout   *engine.Layout
+	tasks    []*engine.Task
+	topics   map[string]*topic
+	retained bool // Together: no commit yet
+	catching bool // Fails
+	err      error
+}
+
+// topic is a topic in memory.
+type topic struct {
+	all  []*kgo.Record // in the order of writing
+	next []int64       // by partition: the next offset
+	read int           // how much of all Read has given
+}
+
+// New returns a driver for the topology. Of a Config, AppID (default: the test's name), OnError and Logger are used. The
+// driver ends with the test.
+func New(t testing.TB, topology *streams.Topology, cfg ...streams.Config) *Driver {
+	t.Helper()
+	d := &Driver{t: t, plan: topology.Engine(), counts: make(map[string]int32), now: Start, topics: make(map[string]*topic)}
+	if len(cfg) > 0 {
+		d.cfg = cfg[0]
+	}
+	if d.cfg.AppID == "" {
+		d.cfg.AppID = "test"
+	}
+	t.Cleanup(d.close)
+	return d
+}
+
+// SetPartitions gives a topic a partition count; every other topic has one. It is to be called before the first record.
+func (d *Driver) SetPartitions(topicName string, n int) {
+	d.t.Helper()
+	if d.tasks != nil {
+		d.t.Fatalf("streamstest: SetPartitions(%q) after the first record", topicName)
+	}
+	d.counts[topicName] = int32(n)
+}
+
+// SetClock sets the virtual clock. It is to be called before the first record.
+func (d *Driver) SetClock(now time.Time) {
+	d.t.Helper()
+	if d.tasks != nil {
+		d.t.Fatal("streamstest: SetClock after the first record")
+	}
+	d.now = now
+}
+
+// Now returns the virtual clock's time.
+func (d *Driver) Now() time.Time { return d.now }
+
+func (d *Driver) count(name string) int32 {
+	if d.layout != nil {
+		for _, it := range d.layout.Internal {
+			if it.Name == name {
+				return it.Partitions
+			}
+		}
+	}
+	if n, ok := d.counts[name]; ok {
+		return n
+	}
+	return 1
+}
+
+// start opens the tasks, at the first use.
+func (d *Driver) start() {
+	d.t.Helper()
+	if d.tasks != nil {
+		return
+	}
+	var err error
+	known := func(name string) (int32, bool) { return d.count(name), true }
+	if d.layout, err = d.plan.Layout(d.cfg.AppID, known, d.matching); err != nil {
+		d.t.Fatalf("streamstest: %v", err)
+	}
+	for _, s := range d.plan.Starters {
+		if err := s.Start(context.Background()); err != nil {
+			d.t.Fatalf("streamstest: start a serde: %v", err)
+		}
+	}
+	if d.db, err = state.Open(state.Options{Dir: "state", FS: vfs.NewMem(), MemoryBytes: 16 << 20}); err != nil {
+		d.t.Fatalf("streamstest: %v", err)
+	}
+	d.env = engine.Env{AppID: d.cfg.AppID, DB: d.db, Send: d.capture, Slab: &d.slab, Records: new(engine.RecordPool),
+		Partitions: d.count, Now: func() time.Time { return d.now }, Context: d.t.Context(), OnError: d.cfg.OnError,
+		Sleep:  func(by time.Duration) error { d.now = d.now.Add(by); return nil },
+		Logger: slog.New(slog.DiscardHandler)}
+	if d.cfg.Logger != nil {
+		d.env.Logger = d.cfg.Logger
+	}
+	d.open(nil)
+}
+
+// matching returns the topics that a pattern finds: those that the test has named.
+func (d *Driver) matching(pattern string) []string {
+	re, err := regexp.Compile("^(?:" + pattern + ")$")
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for name := range d.counts {
+		if re.MatchString(name) {
+			out = append(out, name)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+// open makes the tasks; metadata is that of the last commit, by task.
+func (d *Driver) open(metadata map[engine.TaskID]string) {
+	d.t.Helper()
+	d.tasks = []*engine.Task{}
+	for _, sub := range d.plan.Subs {
+		for p := range max(1, d.layout.Tasks[sub.ID]) {
+			task, err := engine.NewTask(d.plan, sub, p, &d.env)
+			if err == nil {
+				err = task.Start(metadata[task.ID()])
+			}
+			if err != nil {
+				d.t.Fatalf("streamstest: %v", err)
+			}
+			d.tasks = append(d.tasks, task)
+		}
+	}
+}
+
+// Restart ends all tasks and opens them again on what they have committed, as a restart of the application does.
+func (d *Driver) Restart() {
+	d.t.Helper()
+	d.start()
+	d.commit()
+	metadata := make(map[engine.TaskID]string)
+	for _, task := range d.tasks {
+		metadata[task.ID()] = task.Metadata()
+		d.check(d.closeTask(task))
+	}
+	d.open(metadata)
+}
+
+func (d *Driver) closeTask(task *engine.Task) error {
+	errs := []error{task.Close()}
+	for _, s := range task.Stores() {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Driver) close() {
+	for _, task := range d.tasks {
+		if err := d.closeTask(task); err != nil && d.err == nil {
+			d.t.Errorf("streamstest: close task %s: %v", task.ID(), err)
+		}
+	}
+	if d.db != nil {
+		if err := d.db.Close(); err != nil {
+			d.t.Errorf("streamstest: %v", err)
+		}
+	}
+}
+
+// check ends the test with err, or keeps it for Fails.
+func (d *Driver) check(err error) {
+	d.t.Helper()
+	if err == nil {
+		return
+	}
+	if d.err == nil {
+		d.err = err
+	}
+	if !d.catching {
+		d.t.Fatalf("streamstest: the application has stopped: %v", err)
+	}
+}
+
+// Fails runs f and returns the error that stopped the application in it, nil if none did. A stopped application takes
+// no more records.
+func (d *Driver) Fails(f func()) error {
+	d.catching = true
+	f()
+	d.catching = false
+	return d.err
+}
+
+// Together runs f, and commits once, after all that f has sent: tables then pass on the last update of each key.
+func (d *Driver) Together(f func()) {
+	d.t.Helper()
+	d.start()
+	d.retained = true
+	f()
+	d.retained = false
+	d.run()
+}
+
+// Advance moves the virtual clock and runs the wall-clock punctuators that are due, once each.
+func (d *Driver) Advance(by time.Duration) {
+	d.t.Helper()
+	d.start()
+	d.now = d.now.Add(by)
+	for _, task := range d.tasks {
+		if d.err != nil {
+			return
+		}
+		d.check(task.Punctuate(d.now))
+	}
+	d.run()
+}
+
+// Describe returns the topology's description.
+func (d *Driver) Describe() string { return d.plan.Describe }
+
+// run processes everything that waits, one record after the other, committing after each unless Together holds it back.
+func (d *Driver) run() {
+	d.t.Helper()
+	for d.err == nil {
+		progress := false
+		for _, task := range d.tasks {
+			for d.err == nil {
+				n, err := task.Process(1)
+				d.check(err)
+				if n == 0 || d.err != nil {
+					break
+				}
+				progress = true
+				if !d.retained {
+					d.commitTask(task)
+				}
+			}
+		}
+		if d.err != nil || d.retained && !progress {
+			return
+		}
+		if !progress && !d.commit() {
+			return
+		}
+	}
+}
+
+// commit commits every task that has something to commit, and reports whether there was one.
+func (d *Driver) commit() (any bool) {
+	d.t.Helper()
+	for _, task := range d.tasks {
+		if task.Dirty() && d.err == nil {
+			any = true
+			d.commitTask(task)
+		}
+	}
+	return any
+}
+
+func (d *Driver) commitTask(task *engine.Task) {
+	d.t.Helper()
+	err := task.Flush(func(s state.Store, key, value []byte, ts int64) error {
+		if topic := d.changelog(task, s.Name()); topic != "" {
+			d.append(&kgo.Record{Topic: topic, Partition: task.ID().Partition, Key: slices.Clone(key), Value: slices.Clone(value), Timestamp: time.UnixMilli(ts)})
+		}
+		return nil
+	})
+	if err != nil {
+		d.check(err)
+		return
+	}
+	b := d.db.NewBatch()
+	task.Seal(b, func(store string) state.Position {
+		pos := state.Position{At: d.now}
+		if t := d.topics[d.changelog(task, store)]; t != nil {
+			pos.Offset = t.next[task.ID().Partition]
+		}
+		return pos
+	})
+	b.Apply()
+	d.slab.Reset()
+}
+
+func (d *Driver) changelog(task *engine.Task, store string) string {
+	for _, s := range task.Sub().Stores {
+		if s.Name == store && s.Changelog.Name != "" && !s.FromSource {
+			return s.Changelog.In(d.cfg.AppID)
+		}
+	}
+	return ""
+}
+
+// capture is the producer: it keeps a copy of the record, and hands it to the tasks that read its topic.
+func (d *Driver) capture(r *kgo.Record) {
+	c := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Key: slices.Clone(r.Key), Value: slices.Clone(r.Value), Timestamp: r.Timestamp}
+	for _, h := range r.Headers {
+		c.Headers = append(c.Headers, kgo.RecordHeader{Key: h.Key, Value: slices.Clone(h.Value)})
+	}
+	d.env.Records.Put(r)
+	d.append(c)
+	d.deliver(c)
+}
+
+// append gives a record its place in its topic.
+func (d *Driver) append(r *kgo.Record) {
+	t := d.topics[r.Topic]
+	if t == nil {
+		t = &topic{next: make([]int64, max(1, d.count(r.Topic)))}
+		d.topics[r.Topic] = t
+	}
+	if r.Partition < 0 || int(r.Partition) >= len(t.next) {
+		r.Partition = int32(len(t.all) % len(t.next))
+	}
+	r.Offset = t.next[r.Partition]
+	t.next[r.Partition]++
+	t.all = append(t.all, r)
+}
+
+// deliver hands a record to the tasks that read its partition, and reports whether there was one.
+func (d *Driver) deliver(r *kgo.Record) bool {
+	found := false
+	for _, task := range d.tasks {
+		if task.ID().Partition != r.Partition {
+			continue
+		}
+		before := task.BufferedAll()
+		task.Enqueue(r.Topic, r.Partition, []*kgo.Record{r})
+		found = found || task.BufferedAll() > before
+	}
+	return found
+}
+
+// Option says more about a record that is sent.
+type Option func(*kgo.Record)
+
+// At gives the record its timestamp; without it it has the virtual clock's. It is cut to milliseconds.
+func At(t time.Time) Option { return func(r *kgo.Record) { r.Timestamp = t } }
+
+// Headers gives the record headers.
+func Headers(hs ...streams.Header) Option {
+	return func(r *kgo.Record) {
+		for _, h := range hs {
+			r.Headers = append(r.Headers, kgo.RecordHeader(h))
+		}
+	}
+}
+
+// Partition puts the record on a partition; without it its key decides.
+func Partition(p int) Option { return func(r *kgo.Record) { r.Partition = int32(p) } }
+
+// Send writes one record to a topic that the topology reads, and processes it.
+func (d *Driver) Send[K, V any](to streams.Topic[K, V], key K, value V, opts ...Option) {
+	d.t.Helper()
+	k, v := encode(d, to.Key, to.Name, true, key), encode(d, to.Value, to.Name, false, value)
+	d.SendRaw(to.Name, k, v, opts...)
+}
+
+// Delete writes a tombstone, and processes it.
+func (d *Driver) Delete[K, V any](to streams.Topic[K, V], key K, opts ...Option) {
+	d.t.Helper()
+	d.SendRaw(to.Name, encode(d, to.Key, to.Name, true, key), nil, opts...)
+}
+
+// SendRaw writes one record as bytes, nil for null, and processes it.
+func (d *Driver) SendRaw(to string, key, value []byte, opts ...Option) {
+	d.t.Helper()
+	d.start()
+	if d.err != nil {
+		if !d.catching {
+			d.t.Fatalf("streamstest: the application has stopped before: %v", d.err)
+		}
+		return
+	}
+	r := &kgo.Record{Topic: to, Partition: -1, Key: key, Value: value, Timestamp: d.now}
+	for _, o := range opts {
+		o(r)
+	}
+	r.Timestamp = r.Timestamp.Truncate(time.Millisecond)
+	if r.Partition < 0 && key != nil {
+		r.Partition = engine.Partition(key, d.count(to))
+	}
+	d.append(r)
+	if !d.deliver(r) {
+		d.t.Fatalf("streamstest: nothing reads topic %q", to)
+	}
+	d.run()
+}
+
+func encode[T any](d *Driver, s serde.Serde[T], topic string, key bool, v T) []byte {
+	d.t.Helper()
+	s = serdeOf(d, s)
+	out, err := s.Append([]byte{}, serde.Place{Topic: topic, Key: key}, v)
+	if err != nil {
+		d.t.Fatalf("streamstest: %v", err)
+	}
+	return out
+}
+
+func serdeOf[T any](d *Driver, s serde.Serde[T]) serde.Serde[T] {
+	d.t.Helper()
+	if s != nil {
+		return s
+	}
+	s, err := serde.For[T]()
+	if err != nil {
+		d.t.Fatalf("streamstest: %v", err)
+	}
+	return s
+}
+
+// Read returns the records that were written to a topic since it was last read, in the order of writing. Null values, of
+// tombstones, are left out unless V is nullable: to see them, read a topic of *V.
+func (d *Driver) Read[K, V any](from streams.Topic[K, V]) []streams.Record[K, V] {
+	d.t.Helper()
+	key, val := serdeOf(d, from.Key), serdeOf(d, from.Value)
+	var out []streams.Record[K, V]
+	for _, r := range d.ReadRaw(from.Name) {
+		rec := streams.Record[K, V]{Time: r.Timestamp.UTC()}
+		for _, h := range r.Headers {
+			rec.Headers = append(rec.Headers, streams.Header(h))
+		}
+		if r.Value == nil && !serde.IsNullAware(val) {
+			continue
+		}
+		var err error
+		if r.Key != nil || serde.IsNullAware(key) {
+			if rec.Key, err = key.Decode(serde.Place{Topic: from.Name, Key: true}, r.Key); err != nil {
+				d.t.Fatalf("streamstest: read %s at offset %d: %v", from.Name, r.Offset, err)
+			}
+		}
+		if rec.Value, err = val.Decode(serde.Place{Topic: from.Name}, r.Value); err != nil {
+			d.t.Fatalf("streamstest: read %s at offset %d: %v", from.Name, r.Offset, err)
+		}
+		out = append(out, rec)
+	}
+	return out
+}
+
+// ReadRaw is Read for bytes: of any topic, internal ones included (<app>-<store>-changelog). The records must not be
+// changed.
+func (d *Driver) ReadRaw(from string) []*kgo.Record {
+	t := d.topics[from]
+	if t == nil {
+		return nil
+	}
+	out := t.all[t.read:]
+	t.read = len(t.all)
+	return out
+}
+
+// Counters sums the counters of all tasks, as text for failure messages and assertions.
+func (d *Driver) counters() engine.Counters {
+	var sum engine.Counters
+	for _, task := range d.tasks {
+		c := task.Counters
+		sum.Processed += c.Processed
+		sum.NullDropped += c.NullDropped
+		sum.Late += c.Late
+		sum.Skipped += c.Skipped
+		sum.DeadLetters += c.DeadLetters
+		sum.BadTime += c.BadTime
+	}
+	return sum
+}
+
+// Dropped is how many records the application has dropped so far, by reason.
+type Dropped struct {
+	Null    int64 // null key or null value
+	Late    int64 // too late for a window; a record counts once per window
+	BadTime int64 // a negative time
+	Skipped int64 // OnError said so
+	Letters int64 // OnError sent them to a dead letter topic
+}
+
+// Dropped returns the counts.
+func (d *Driver) Dropped() Dropped {
+	c := d.counters()
+	return Dropped{Null: c.NullDropped, Late: c.Late, BadTime: c.BadTime, Skipped: c.Skipped, Letters: c.DeadLetters}
+}
+
+// String says where the driver stands, for failure messages.
+func (d *Driver) String() string {
+	return fmt.Sprintf("streamstest: %d tasks, now %s, %+v", len(d.tasks), d.now.Format(time.RFC3339Nano), d.counters())
+}
