@@ -112,6 +112,9 @@ func Open(o Options) (*DB, error) {
 	if err := o.FS.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("state: create directory %s: %w", o.Dir, err)
 	}
+	if err := syncDir(o.FS, o.FS.PathDir(o.Dir)); err != nil {
+		return nil, fmt.Errorf("state: sync the directory above %s: %w", o.Dir, err)
+	}
 	lock, err := lockDir(o.FS, o.Dir)
 	if err != nil {
 		return nil, err

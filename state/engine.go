@@ -43,6 +43,11 @@ func (db *DB) engineLocked(m Medium) (*engine, error) {
 	if e.next, err = e.lastNumber(); err != nil {
 		return nil, fmt.Errorf("state: read catalogue of %s: %w", dir, firstError(err, p.Close()))
 	}
+	if m != Memory { // Pebble syncs what is in its directory, not the entry of the directory itself
+		if err := syncDir(db.opt.FS, db.opt.Dir); err != nil {
+			return nil, fmt.Errorf("state: sync %s: %w", db.opt.Dir, firstError(err, p.Close()))
+		}
+	}
 	db.mu.engines[m] = e
 	return e, nil
 }

@@ -143,3 +143,221 @@ func TestFlushWritesLastValueSortedByKeyAndUpdatesInWriteOrder(t *testing.T) {
 		t.Errorf("position %+v %v, want offset 9", p, ok)
 	}
 }
+
+func TestNoBufferSendsEveryUpdate(t *testing.T) {
+	db := openMem(t, nil, 0)
+	s := openKV(t, shard(t, db, "s", ShardOptions{}), serde.String, serde.JSON[[]int](), StoreOptions{NoBuffer: true, KeepOld: true})
+	var got []Update[string, []int]
+	s.OnUpdate(func(u Update[string, []int]) error {
+		u.New = append([]int(nil), u.New...)
+		u.KeyBytes = nil
+		got = append(got, u)
+		return nil
+	})
+	for i, v := range []int{1, 2, 2, 3} {
+		e := must[*Entry[string, []int]](t)(s.Entry(nil, "k"))
+		if err := s.BeforeChange(e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Value == nil {
+			e.Value = []int{0}
+		}
+		e.Value[0] = v // in place
+		if err := s.Set(e, e.Value, int64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := must[*Entry[string, []int]](t)(s.Entry(nil, "k"))
+	if err := s.Remove(e, 9); err != nil {
+		t.Fatal(err)
+	}
+	want := []Update[string, []int]{
+		{Key: "k", New: []int{1}, HasNew: true},
+		{Key: "k", New: []int{2}, HasNew: true, Old: []int{1}, HasOld: true, Time: 1},
+		{Key: "k", New: []int{3}, HasNew: true, Old: []int{2}, HasOld: true, Time: 3, OldTime: 1},
+		{Key: "k", Old: []int{3}, HasOld: true, Time: 9, OldTime: 3},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("updates (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]logged{{"k", "", true, 9}}, commit(t, db, 1, s)); d != "" {
+		t.Errorf("changelog (-want +got):\n%s", d)
+	}
+	if len(got) != len(want) {
+		t.Errorf("Flush sent %d more updates", len(got)-len(want))
+	}
+}
+
+func TestUpdateThatChangesNothingIsNone(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		db := openMem(t, nil, 0)
+		s := openKV(t, shard(t, db, "s", ShardOptions{}), serde.String, serde.String, StoreOptions{KeepUnchanged: keep})
+		put := func(v string, ts int64) {
+			e := must[*Entry[string, string]](t)(s.Entry(nil, "k"))
+			if err := s.Set(e, v, ts); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put("v", 5)
+		commit(t, db, 1, s)
+		put("w", 6)
+		put("v", 7)
+		if n := len(commit(t, db, 2, s)); (n == 1) != keep {
+			t.Errorf("KeepUnchanged %v: %d records", keep, n)
+		}
+		put("v", 4) // back in time: a change
+		if got := commit(t, db, 3, s); len(got) != 1 || got[0].Time != 4 {
+			t.Errorf("KeepUnchanged %v: %v, want one record at 4", keep, got)
+		}
+	}
+}
+
+func TestFailedChangeInPlaceIsUndone(t *testing.T) {
+	db := openMem(t, nil, 0)
+	s := openKV(t, shard(t, db, "s", ShardOptions{}), serde.String, serde.JSON[map[string]int](), StoreOptions{})
+	if err := s.Put("k", map[string]int{"a": 1}); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, db, 1, s)
+	e := must[*Entry[string, map[string]int]](t)(s.Entry(nil, "k"))
+	if err := s.BeforeChange(e); err != nil {
+		t.Fatal(err)
+	}
+	e.Value["a"] = 2 // and then the function fails: no Set
+	if got := commit(t, db, 2, s); len(got) != 0 {
+		t.Errorf("changelog has %v", got)
+	}
+	if v, _, err := s.Get("k"); err != nil || v["a"] != 1 {
+		t.Errorf("value is %v (%v), want a=1", v, err)
+	}
+}
+
+func TestTinyBudgetEvictsButLosesNothing(t *testing.T) {
+	db := openMem(t, nil, 1) // 16 MiB, of which 8 are for caches
+	s := openKV(t, shard(t, db, "s", ShardOptions{}), serde.Int64, serde.Int64, StoreOptions{})
+	const keys = 300_000 // 24 MB of entries
+	for round := range int64(2) {
+		for i := range int64(keys) {
+			e := must[*Entry[int64, int64]](t)(s.Entry(nil, i))
+			if e.Value != round {
+				t.Fatalf("key %d is %d in round %d", i, e.Value, round)
+			}
+			if err := s.Set(e, e.Value+1, i); err != nil {
+				t.Fatal(err)
+			}
+			if s.Dirty() == 10_000 {
+				commit(t, db, i, s)
+			}
+		}
+	}
+	commit(t, db, 1, s)
+	if err := db.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	if max := db.budget.limit + 4<<20; s.used > max || s.used < db.budget.limit/2 {
+		t.Errorf("cache has %d bytes, want about %d", s.used, db.budget.limit)
+	}
+	n := int64(0)
+	for k, v := range s.All() {
+		if k != n || v != 2 {
+			t.Fatalf("row %d is %d=%d", n, k, v)
+		}
+		n++
+	}
+	if n != keys || s.Err() != nil {
+		t.Errorf("%d rows, want %d", n, keys)
+	}
+}
+
+func TestRestoreIsSeenByTheOpenStore(t *testing.T) {
+	for _, n := range []int{10, ingestMin + 10} {
+		db := openMem(t, nil, 0)
+		sh := shard(t, db, "s", ShardOptions{})
+		s := openKV(t, sh, serde.Int64, serde.Int64, StoreOptions{})
+		for i := range int64(5) {
+			if err := s.Put(i, 100); err != nil {
+				t.Fatal(err)
+			}
+		}
+		commit(t, db, 5, s)
+		if err := s.Put(1, 200); err != nil {
+			t.Fatal(err)
+		}
+		s.Abort()
+		recs := make([]Restored, 0, n+2)
+		for i := range n {
+			recs = append(recs, Restored{Key: []byte(be(uint64(n - i))), Value: []byte(be(uint64(i))), Time: 1})
+		}
+		recs = append(recs, Restored{Key: []byte(be(3)), Value: []byte(be(777))}, Restored{Key: []byte(be(4))})
+		if err := sh.Restore(recs, Position{Offset: 50}); err != nil {
+			t.Fatal(err)
+		}
+		want := map[int64]int64{0: 100, 1: int64(n - 1), 2: int64(n - 2), 3: 777, 5: int64(n - 5)}
+		for k := range int64(6) {
+			v, ok, err := s.Get(k)
+			if w, has := want[k]; err != nil || ok != has || v != w {
+				t.Errorf("n %d: key %d is %d %v (%v), want %d %v", n, k, v, ok, err, w, has)
+			}
+		}
+		if p, _ := sh.Position(); p.Offset != 50 {
+			t.Errorf("position %d, want 50", p.Offset)
+		}
+		if err := sh.Wipe(); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok, err := s.Get(3); ok || err != nil {
+			t.Errorf("key is there after Wipe (%v)", err)
+		}
+		if _, ok := sh.Position(); ok {
+			t.Error("position is there after Wipe")
+		}
+	}
+}
+
+func TestHitsAllocateNothing(t *testing.T) {
+	db := openMem(t, nil, 0)
+	s := openKV(t, shard(t, db, "s", ShardOptions{}), serde.String, serde.Int64, StoreOptions{})
+	w := openWindow(t, shard(t, db, "w", ShardOptions{Windowed: true}), serde.Int64, serde.Int64, StoreOptions{})
+	enc := []byte(be(7))
+	hit := func() {
+		e, _ := s.Entry(nil, "key")
+		s.BeforeChange(e)
+		s.Set(e, e.Value+1, 1)
+		f, _ := w.Entry(enc, 7, 60_000)
+		w.BeforeChange(f)
+		w.Set(f, f.Value+1, 1)
+	}
+	hit()
+	if n := testing.AllocsPerRun(1000, hit); n != 0 {
+		t.Errorf("%v allocations per hit, want 0", n)
+	}
+}
+
+func TestPrefixAndPutIfAbsent(t *testing.T) {
+	db := openMem(t, nil, 0)
+	s := openKV(t, shard(t, db, "s", ShardOptions{}), serde.Bytes, serde.String, StoreOptions{Now: func() int64 { return 8 }})
+	for _, k := range []string{"a", "ab", "ab\xff", "ac", "\xff\xff", "\xff"} {
+		if old, was, err := s.PutIfAbsent([]byte(k), k); was || err != nil {
+			t.Fatalf("PutIfAbsent %q: %q %v %v", k, old, was, err)
+		}
+	}
+	commit(t, db, 1, s)
+	if old, was, err := s.PutIfAbsent([]byte("ab"), "other"); !was || old != "ab" || err != nil {
+		t.Errorf("PutIfAbsent again: %q %v %v", old, was, err)
+	}
+	if old, was, err := s.Delete([]byte("ac")); !was || old != "ac" || err != nil {
+		t.Errorf("Delete: %q %v %v", old, was, err)
+	}
+	for prefix, want := range map[string][]string{"ab": {"ab", "ab\xff"}, "a": {"a", "ab", "ab\xff"}, "\xff": {"\xff", "\xff\xff"}, "b": nil} {
+		var got []string
+		for k := range s.Prefix([]byte(prefix)) {
+			got = append(got, string(k))
+		}
+		if d := cmp.Diff(want, got); d != "" || s.Err() != nil {
+			t.Errorf("Prefix %q (-want +got):\n%s", prefix, d)
+		}
+	}
+	if err := s.Put(nil, "v"); err == nil {
+		t.Error("a null key was put")
+	}
+}

@@ -125,11 +125,12 @@ func (s *table[K, V]) Set(e *Entry[K, V], v V, ts int64) error {
 			return err
 		}
 	}
+	first := e.flags&flagDirty == 0
 	s.writes++
 	e.Value, e.Time, e.Exists, e.order = v, ts, true, s.writes
 	e.flags |= flagDirty
 	if s.opt.NoBuffer {
-		return s.sendNow(e)
+		return s.sendNow(e, first)
 	}
 	return nil
 }
@@ -141,18 +142,19 @@ func (s *table[K, V]) Remove(e *Entry[K, V], ts int64) error {
 			return err
 		}
 	}
+	first := e.flags&flagDirty == 0
 	s.writes++
 	var zero V
 	e.Value, e.Time, e.Exists, e.order = zero, ts, false, s.writes
 	e.flags |= flagDirty
 	if s.opt.NoBuffer {
-		return s.sendNow(e)
+		return s.sendNow(e, first)
 	}
 	return nil
 }
 
-// sendNow gives a NoBuffer store's update to the listener.
-func (s *table[K, V]) sendNow(e *Entry[K, V]) error {
+// sendNow gives a NoBuffer store's update to the listener. first says that the entry was not dirty before.
+func (s *table[K, V]) sendNow(e *Entry[K, V], first bool) error {
 	e.old, s.prevOf = 0, nil
 	if s.listener == nil {
 		return nil
@@ -165,8 +167,16 @@ func (s *table[K, V]) sendNow(e *Entry[K, V]) error {
 		}
 		e.Exists = enc != nil
 	}
-	if same, err := s.unchanged(e, &s.prev, s.prevBuf, enc); err != nil || same && !s.opt.KeepUnchanged {
+	same, err := s.unchanged(e, &s.prev, s.prevBuf, enc)
+	if err != nil {
 		return err
+	}
+	if same && !s.opt.KeepUnchanged {
+		e.Time = s.prev.time
+		if first {
+			e.flags &^= flagDirty
+		}
+		return nil
 	}
 	key := s.bytes.done(s.enc(s.bytes.tail(64), e))
 	return s.send(e, &s.prev, s.prevBuf, key)
