@@ -134,6 +134,15 @@ type starter struct{ serde.Starter }
 
 func (s starter) Start(ctx context.Context) error { return s.Starter.Start(ctx) }
 
+// processor adds a node with a name of prefix and a number; none for an empty prefix, whose node is named later.
+func (b *Builder) processor(prefix string, parent *graph.Node) *graph.Node {
+	name := ""
+	if prefix != "" {
+		name = b.g.Next(prefix)
+	}
+	return b.g.Add(graph.Processor, name, parent)
+}
+
 func (b *Builder) store(name string) *storeDef {
 	for _, d := range b.stores {
 		if d.spec.Name == name {

@@ -8,9 +8,10 @@ import (
 // KGroupedStream is a stream whose records are grouped by key, to be aggregated. If the key may have changed, they pass a
 // repartition topic first: <app>-<store>-repartition, or the one that Named names.
 type KGroupedStream[K, V any] struct {
-	s      *KStream[K, V]
-	name   string
-	shared *KStream[K, V] // the repartitioned stream, once a named grouping has been used
+	s       *KStream[K, V]
+	name    string
+	selects *graph.Node    // the node that gives the key, of GroupBy
+	shared  *KStream[K, V] // the repartitioned stream, once a named grouping has been used
 }
 
 // GroupByKey groups the records by their key. Records with a null key or a null value are not aggregated; windows see
@@ -19,12 +20,16 @@ func (s *KStream[K, V]) GroupByKey() *KGroupedStream[K, V] { return &KGroupedStr
 
 // GroupBy groups the records by another key.
 func (s *KStream[K, V]) GroupBy[K2 any](f func(K, V) K2) *KGroupedStream[K2, V] {
-	return &KGroupedStream[K2, V]{s: s.SelectKey(f)}
+	out := s.SelectKey(f)
+	return &KGroupedStream[K2, V]{s: out, selects: out.node}
 }
 
 // Named names the one repartition topic that all aggregates of this grouping then share.
 func (g *KGroupedStream[K, V]) Named(name string) *KGroupedStream[K, V] {
 	g.name = name
+	if g.selects != nil {
+		g.selects.Name = name
+	}
 	return g
 }
 
@@ -132,21 +137,22 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], into Store[K, A], prefix st
 	raw := sameBytes(in.raw, out.keyed)
 	in.out.to(func(o *opening) fn[K, V] {
 		st := out.store(o)
-		if st == nil {
+		if st.st == nil {
 			return nil
 		}
-		next, flat := make(node, st), st.Flat()
+		next, flat := make(node, st.st), st.st.Flat()
 		return func(c *cursor, k K, v V) error {
 			if nullKey != nil && nullKey(k) || nullVal != nil && nullVal(v) {
 				c.Task.Counters.NullDropped++
 				return nil
 			}
-			e, err := st.Entry(rawKey(c, raw), k)
+			enc := rawKey(c, raw)
+			e, err := st.st.Entry(enc, k)
 			if err != nil {
 				return storeFailed(c, node, err)
 			}
 			if !flat && e.Exists {
-				if err := st.BeforeChange(e); err != nil {
+				if err := st.st.BeforeChange(e); err != nil {
 					return storeFailed(c, node, err)
 				}
 			}
@@ -158,15 +164,7 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], into Store[K, A], prefix st
 			if err != nil {
 				return unlessSkipped(err)
 			}
-			if has {
-				err = st.Set(e, agg, at)
-			} else {
-				err = st.Remove(e, at)
-			}
-			if err != nil {
-				return storeFailed(c, node, err)
-			}
-			return nil
+			return st.write(c, e, enc, agg, has, at)
 		}
 	})
 	return out

@@ -116,7 +116,7 @@ func (t *Task) mayUse(name string) {
 // Process gives the records to a processor of the user's own, with stores and punctuators. open runs once per task. The
 // key may change, so what groups or joins after it repartitions first. name is the node's.
 func (s *KStream[K, V]) Process[K2, V2 any](name string, open func(*Task, Emit[K2, V2]) (Processor[K, V], error), uses ...StoreRef) *KStream[K2, V2] {
-	out := s.pairs[K2, V2]("KSTREAM-PROCESSOR-")
+	out := s.pairs[K2, V2](processorName(name, "KSTREAM-PROCESSOR-"))
 	connect(s.b, out.node, name, uses)
 	node, to := out.node, out.out
 	s.out.to(func(o *opening) fn[K, V] {
@@ -137,7 +137,7 @@ func (s *KStream[K, V]) Process[K2, V2 any](name string, open func(*Task, Emit[K
 // record says, and nothing needs to be repartitioned after it. Outside of a record, that is in a punctuator, the emitted
 // record's own key is taken: it must be one of this partition.
 func (s *KStream[K, V]) ProcessValues[V2 any](name string, open func(*Task, Emit[K, V2]) (Processor[K, V], error), uses ...StoreRef) *KStream[K, V2] {
-	out := s.values[V2]("KSTREAM-PROCESSVALUES-")
+	out := s.values[V2](processorName(name, "KSTREAM-PROCESSVALUES-"))
 	out.raw = nil
 	connect(s.b, out.node, name, uses)
 	node, to := out.node, out.out
@@ -162,6 +162,14 @@ func (s *KStream[K, V]) ProcessValues[V2 any](name string, open func(*Task, Emit
 		}
 	})
 	return out
+}
+
+// processorName is the prefix of a processor's name in Describe: a name of its own takes no number.
+func processorName(name, prefix string) string {
+	if name != "" {
+		return ""
+	}
+	return prefix
 }
 
 func connect(b *Builder, n *graph.Node, name string, uses []StoreRef) {

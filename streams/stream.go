@@ -90,13 +90,13 @@ func (s *KStream[K, V]) same(prefix string) *KStream[K, V] {
 
 // values is a node after s that keeps the key.
 func (s *KStream[K, V]) values[V2 any](prefix string) *KStream[K, V2] {
-	return &KStream[K, V2]{b: s.b, node: s.b.g.Add(graph.Processor, s.b.g.Next(prefix), s.node), out: &stage[K, V2]{},
+	return &KStream[K, V2]{b: s.b, node: s.b.processor(prefix, s.node), out: &stage[K, V2]{},
 		key: s.key, val: carry[V2](s.val), rekeyed: s.rekeyed, raw: s.raw}
 }
 
 // pairs is a node after s that may change the key.
 func (s *KStream[K, V]) pairs[K2, V2 any](prefix string) *KStream[K2, V2] {
-	return &KStream[K2, V2]{b: s.b, node: s.b.g.Add(graph.Processor, s.b.g.Next(prefix), s.node), out: &stage[K2, V2]{},
+	return &KStream[K2, V2]{b: s.b, node: s.b.processor(prefix, s.node), out: &stage[K2, V2]{},
 		key: carry[K2](s.key), val: carry[V2](s.val), rekeyed: true}
 }
 

@@ -79,7 +79,6 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 	def.spec.Table = into.Name
 	out.keep(d)
 	raw := sameBytes(key, out.keyed)
-	node := out.node
 	read.to(func(o *opening) fn[K, V] {
 		st := out.store(o)
 		return func(c *cursor, k K, v V) error {
@@ -87,14 +86,14 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 				c.Task.Counters.NullDropped++
 				return nil
 			}
-			return set(c, node, st, rawKey(c, raw), k, v, null == nil || !null(v), c.Time)
+			return st.set(c, rawKey(c, raw), k, v, null == nil || !null(v), c.Time)
 		}
 	})
 	gone.to(func(o *opening) fn[K, struct{}] {
 		st := out.store(o)
 		var zero V
 		return func(c *cursor, k K, _ struct{}) error {
-			return set(c, node, st, rawKey(c, raw), k, zero, false, c.Time)
+			return st.set(c, rawKey(c, raw), k, zero, false, c.Time)
 		}
 	})
 	return out
@@ -132,43 +131,30 @@ func (t *KTable[K, V]) keep(d *storeDef) {
 }
 
 // store opens the table's store, and wires its updates to the table's children.
-func (t *KTable[K, V]) store(o *opening) *state.KeyValueStore[K, V] {
+func (t *KTable[K, V]) store(o *opening) *kept[K, V] {
 	name := t.node.Stores[0]
-	st := typedStore[*state.KeyValueStore[K, V]](o, name)
-	if st == nil || o.memo[name] != nil {
-		return st
+	memo := keptAs(name)
+	if have, ok := o.memo[memo]; ok {
+		return have.(*kept[K, V])
 	}
-	o.memo[name] = true
+	out := &kept[K, V]{node: t.node, st: typedStore[*state.KeyValueStore[K, V]](o, name), trail: trail[K]{key: t.keyed}}
+	o.memo[memo] = out
+	if out.st == nil {
+		return out
+	}
 	next, c := t.out.open(o), o.task.Cursor()
-	st.OnUpdate(func(u state.Update[K, V]) error {
-		at := c.Time
-		c.Time = u.Time
+	out.st.OnUpdate(func(u state.Update[K, V]) error {
+		at, headers := c.Time, c.Headers
+		c.Time, c.Headers = u.Time, out.of(u.KeyBytes, 0)
 		err := next(c, u.Key, change[V]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
-		c.Time = at
+		c.Time, c.Headers = at, headers
 		return err
 	})
-	return st
+	return out
 }
 
-// set writes one row, or deletes it.
-func set[K, V any](c *cursor, n *graph.Node, st *state.KeyValueStore[K, V], enc []byte, k K, v V, has bool, at int64) error {
-	e, err := st.Entry(enc, k)
-	if err != nil {
-		return storeFailed(c, n, err)
-	}
-	if has {
-		err = st.Set(e, v, at)
-	} else {
-		err = st.Remove(e, at)
-	}
-	if err != nil {
-		return storeFailed(c, n, err)
-	}
-	return nil
-}
-
-// storeFailed ends the task: what a store says is about its own bytes, or final from further down.
-func storeFailed(c *cursor, n *graph.Node, err error) error { return final(c, n, err) }
+// keptAs is the key in opening.memo of a table's store.
+type keptAs string
 
 // Named names the node for Describe and for errors.
 func (t *KTable[K, V]) Named(name string) *KTable[K, V] {
@@ -248,7 +234,7 @@ func (out *KTable[K, V2]) derived[V any](t *KTable[K, V], into []Store[K, V2], t
 						return unlessSkipped(err)
 					}
 				}
-				return set(c, node, st, nil, k, r, has, c.Time)
+				return st.set(c, nil, k, r, has, c.Time)
 			}
 		})
 		return
@@ -381,7 +367,7 @@ func (s *KStream[K, V]) ToTable(into Store[K, V]) *KTable[K, V] {
 	}
 	out := &KTable[K, V]{b: b, node: b.g.Add(graph.Processor, name, in.node), out: &stage[K, change[V]]{}, key: in.key, val: in.val}
 	out.keep(d)
-	null, nullKey, node := nullTest[V](), nullTest[K](), out.node
+	null, nullKey := nullTest[V](), nullTest[K]()
 	raw := sameBytes(in.raw, out.keyed)
 	in.out.to(func(o *opening) fn[K, V] {
 		st := out.store(o)
@@ -390,7 +376,7 @@ func (s *KStream[K, V]) ToTable(into Store[K, V]) *KTable[K, V] {
 				c.Task.Counters.NullDropped++
 				return nil
 			}
-			return set(c, node, st, rawKey(c, raw), k, v, null == nil || !null(v), c.Time)
+			return st.set(c, rawKey(c, raw), k, v, null == nil || !null(v), c.Time)
 		}
 	})
 	return out

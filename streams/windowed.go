@@ -98,7 +98,7 @@ func windowAggregate[K, V, A any](w *TimeWindowedKStream[K, V], into WindowStore
 		if st == nil {
 			return nil
 		}
-		n := &windowNode[K, V, A]{node: out.node, w: w.w, st: st, step: steps(out.node), flat: st.Flat(), raw: raw,
+		n := &windowNode[K, V, A]{node: out.node, w: w.w, st: st, trail: trail[K]{key: out.key}, step: steps(out.node), flat: st.Flat(), raw: raw,
 			next: out.out.open(o), final: w.final, observed: o.task.Observe(d.spec.Name), nullKey: nullTest[K]()}
 		n.start(o.task.Cursor())
 		return n.process
@@ -111,6 +111,7 @@ type windowNode[K, V, A any] struct {
 	node     *graph.Node
 	w        Windows
 	st       *state.WindowStore[K, A]
+	trail    trail[K]
 	step     step[K, V, A]
 	next     fn[Windowed[K], change[A]]
 	nullKey  func(K) bool
@@ -131,10 +132,10 @@ func (n *windowNode[K, V, A]) start(c *cursor) {
 		return
 	}
 	n.st.OnUpdate(func(u state.Update[K, A]) error {
-		at := c.Time
-		c.Time = u.Time
+		at, headers := c.Time, c.Headers
+		c.Time, c.Headers = u.Time, n.trail.of(u.KeyBytes, u.Start)
 		err := n.next(c, n.key(u.Key, u.Start), change[A]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
-		c.Time = at
+		c.Time, c.Headers = at, headers
 		return err
 	})
 }
@@ -189,6 +190,9 @@ func (n *windowNode[K, V, A]) add(c *cursor, enc []byte, k K, v V, start int64) 
 	if err != nil {
 		return unlessSkipped(err)
 	}
+	if len(c.Headers) > 0 || len(n.trail.rows) > 0 {
+		n.trail.note(c, enc, k, start)
+	}
 	if has {
 		err = n.st.Set(e, agg, at)
 	} else {
@@ -217,15 +221,15 @@ func (n *windowNode[K, V, A]) close(c *cursor) error {
 	}
 	from := n.closed + 1
 	n.closed = last
-	at := c.Time
+	at, headers := c.Time, c.Headers
+	defer func() { c.Time, c.Headers = at, headers }()
+	c.Headers = nil // the record in hand is not the one that made these
 	for row := range n.st.Rows(from, last) {
 		c.Time = row.Time
 		if err := n.next(c, n.key(row.Key, row.Start), change[A]{new: row.Value, hasNew: true}); err != nil {
-			c.Time = at
 			return err
 		}
 	}
-	c.Time = at
 	if err := n.st.Err(); err != nil {
 		return storeFailed(c, n.node, fmt.Errorf("read closed windows: %w", err))
 	}

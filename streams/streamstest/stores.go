@@ -124,4 +124,3 @@ func (s *Window[K, V]) All() []Row[streams.Windowed[K], V] {
 	}
 	return out
 }
-

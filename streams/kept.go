@@ -1,0 +1,88 @@
+package streams
+
+import (
+	"encoding/binary"
+
+	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/graph"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// kept is the store of a table in one task.
+type kept[K, V any] struct {
+	node *graph.Node
+	st   *state.KeyValueStore[K, V]
+	trail[K]
+}
+
+// set writes one row, or deletes it. enc is the key encoded, or nil.
+func (t *kept[K, V]) set(c *cursor, enc []byte, k K, v V, has bool, at int64) error {
+	e, err := t.st.Entry(enc, k)
+	if err != nil {
+		return storeFailed(c, t.node, err)
+	}
+	return t.write(c, e, enc, v, has, at)
+}
+
+// write changes an entry of the store.
+func (t *kept[K, V]) write(c *cursor, e *state.Entry[K, V], enc []byte, v V, has bool, at int64) (err error) {
+	if len(c.Headers) > 0 || len(t.rows) > 0 {
+		t.note(c, enc, e.Key, 0)
+	}
+	if has {
+		err = t.st.Set(e, v, at)
+	} else {
+		err = t.st.Remove(e, at)
+	}
+	if err != nil {
+		return storeFailed(c, t.node, err)
+	}
+	return nil
+}
+
+// storeFailed ends the task: what a store says is about its own bytes, or final from further down.
+func storeFailed(c *cursor, n *graph.Node, err error) error { return final(c, n, err) }
+
+// trail remembers the headers of the record that last changed a row, until the row's update goes out at the commit: a
+// result has the headers of the record that made it, not of the one that happens to be in hand. Without headers it costs
+// nothing.
+type trail[K any] struct {
+	key    serde.Serde[K]
+	rows   map[string][]kgo.RecordHeader
+	buf    []byte
+	commit uint32
+}
+
+// note remembers the cursor's headers for a row. A row that is changed by a record without headers has none.
+func (t *trail[K]) note(c *cursor, enc []byte, k K, start int64) {
+	if now := c.Task.Commits(); t.commit != now {
+		clear(t.rows)
+		t.commit = now
+	}
+	if t.rows == nil {
+		t.rows, t.buf = make(map[string][]kgo.RecordHeader), make([]byte, 0, 64)
+	}
+	b := append(t.buf[:0], enc...)
+	if enc == nil {
+		var err error
+		if b, err = t.key.Append(t.buf[:0], serde.Place{Key: true}, k); err != nil {
+			return // the store will say so
+		}
+	}
+	t.buf = binary.BigEndian.AppendUint64(b, uint64(start))
+	if len(c.Headers) == 0 {
+		delete(t.rows, string(t.buf))
+		return
+	}
+	t.rows[string(t.buf)] = c.Headers
+}
+
+// of returns the headers of a row.
+func (t *trail[K]) of(key []byte, start int64) []kgo.RecordHeader {
+	if len(t.rows) == 0 {
+		return nil
+	}
+	t.buf = binary.BigEndian.AppendUint64(append(t.buf[:0], key...), uint64(start))
+	return t.rows[string(t.buf)]
+}
