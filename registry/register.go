@@ -40,9 +40,7 @@ func (c *core) parse(d Definition, strict bool) (*parsed, error) {
 	}
 	p := &parsed{Definition: d}
 	p.Type = ""
-	if len(p.References) == 0 {
-		p.References = nil
-	}
+	p.References = c.pin(d.References)
 	if err := c.resolve(d.References, &p.known, make(map[Reference]bool)); err != nil {
 		return nil, err
 	}
@@ -64,6 +62,20 @@ func invalidSchema(d Definition, err error) *Error {
 		strings.TrimPrefix(err.Error(), avsc.ErrSchema.Error()+": "))
 	e.cause = err
 	return e
+}
+
+// pin replaces the latest version in references by the one that it is now.
+func (c *core) pin(refs []Reference) []Reference {
+	if len(refs) == 0 {
+		return nil
+	}
+	refs = slices.Clone(refs)
+	for i := range refs {
+		if e := c.version(refs[i].Subject, refs[i].Version, true); e != nil {
+			refs[i].Version = e.Version
+		}
+	}
+	return refs
 }
 
 // resolve appends the schemas that refs name, and before them those that they name, each once.

@@ -93,7 +93,10 @@ func newHandler(s *Server) http.Handler {
 		if allow := p.header.Get("Allow"); allow != "" {
 			w.Header().Set("Allow", allow)
 		}
-		status := max(p.status, http.StatusBadRequest)
+		status := p.status
+		if status < http.StatusBadRequest { // it would redirect to a path without empty or dotted parts
+			status = http.StatusNotFound
+		}
 		writeJSON(w, produced[0].name, status, errorBody(fail(status, "HTTP %d %s", status, http.StatusText(status))))
 	})
 }
