@@ -64,6 +64,10 @@ var fatals = []error{
 }
 
 func isFatal(err error) bool {
+	var e *Error
+	if errors.As(err, &e) && e.Fatal {
+		return true
+	}
 	for _, f := range fatals {
 		if errors.Is(err, f) {
 			return true
@@ -81,8 +85,8 @@ func wrap(op string, err error) error {
 	return &Error{Op: op, Err: err, Fatal: isFatal(err)}
 }
 
-// retry calls f until it succeeds, fails for good or ctx is done, and says in the log what it waits for.
-func retry(ctx context.Context, log *slog.Logger, what string, f func() error) error {
+// Retry calls f until it succeeds, fails for good or ctx is done, and says in the log what it waits for.
+func Retry(ctx context.Context, log *slog.Logger, what string, f func() error) error {
 	const firstWait, lastWait, sayAfter = 20 * time.Millisecond, time.Second, 2 * time.Second
 	wait, since, said := firstWait, time.Now(), time.Time{}
 	for {
@@ -120,27 +124,32 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// clientLogger hands kgo's log on: its infos are our debugging.
-type clientLogger struct{ log *slog.Logger }
+// Logger hands kgo's log on: its infos are our debugging.
+type Logger struct{ out *slog.Logger }
 
-func (l clientLogger) Level() kgo.LogLevel {
+// NewLogger returns a logger for a client.
+func NewLogger(out *slog.Logger) Logger { return Logger{out} }
+
+// Level implements kgo.Logger.
+func (l Logger) Level() kgo.LogLevel {
 	ctx := context.Background()
 	switch {
-	case l.log.Enabled(ctx, slog.LevelDebug):
+	case l.out.Enabled(ctx, slog.LevelDebug):
 		return kgo.LogLevelInfo
-	case l.log.Enabled(ctx, slog.LevelWarn):
+	case l.out.Enabled(ctx, slog.LevelWarn):
 		return kgo.LogLevelWarn
 	}
 	return kgo.LogLevelError
 }
 
-func (l clientLogger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+// Log implements kgo.Logger.
+func (l Logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	switch level {
 	case kgo.LogLevelError: // kgo retries nearly all of these; what ends a session is returned as an error
-		l.log.Warn("kafka client: "+msg, keyvals...)
+		l.out.Warn("kafka client: "+msg, keyvals...)
 	case kgo.LogLevelWarn:
-		l.log.Info("kafka client: "+msg, keyvals...)
+		l.out.Info("kafka client: "+msg, keyvals...)
 	default:
-		l.log.Debug("kafka client: "+msg, keyvals...)
+		l.out.Debug("kafka client: "+msg, keyvals...)
 	}
 }

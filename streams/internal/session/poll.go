@@ -85,6 +85,7 @@ func (s *Session) onAssigned(_ context.Context, cl *kgo.Client, p map[string][]i
 	}
 	member, generation := cl.GroupMetadata()
 	s.cfg.Logger.Debug("assigned", "group", s.cfg.Group, "member", member, "generation", generation, "partitions", p)
+	defer s.changed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.member != "" && s.mu.member != member && s.mu.broken == nil {
@@ -102,12 +103,14 @@ func (s *Session) onRevoked(_ context.Context, cl *kgo.Client, p map[string][]in
 		return
 	}
 	s.cfg.Logger.Debug("revoked", "group", s.cfg.Group, "partitions", p)
+	defer s.changed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.changes = append(s.mu.changes, Change{Revoked: p})
 }
 
 func (s *Session) onLost(_ context.Context, _ *kgo.Client, p map[string][]int32) {
+	defer s.changed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.broken == nil && len(p) > 0 {
@@ -117,7 +120,11 @@ func (s *Session) onLost(_ context.Context, _ *kgo.Client, p map[string][]int32)
 
 func (s *Session) onBlocked(context.Context, *kgo.Client) {
 	s.wanted.Store(true)
-	if f := s.cfg.OnRebalanceWanted; f != nil {
+	s.changed()
+}
+
+func (s *Session) changed() {
+	if f := s.cfg.OnChange; f != nil {
 		f()
 	}
 }

@@ -58,8 +58,9 @@ type Config struct {
 
 	// Adjust may change the offsets at which newly assigned partitions start; nil keeps the committed ones.
 	Adjust func(ctx context.Context, committed map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error)
-	// OnRebalanceWanted is called, from any goroutine, when a rebalance begins to wait for AllowRebalance; nil: nobody asks.
-	OnRebalanceWanted func()
+	// OnChange is called, from any goroutine, when a rebalance begins to wait for AllowRebalance, and when Changes has more:
+	// time to come back from a Poll that waits. nil: nobody asks.
+	OnChange func()
 	// PauseAssigned starts newly assigned partitions paused, for a caller that has to restore state first.
 	PauseAssigned bool
 
@@ -171,13 +172,14 @@ func (s *Session) options() []kgo.Opt {
 		kgo.HeartbeatInterval(c.HeartbeatInterval),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
+		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.RecordPartitioner(newPartitioner()),
 		kgo.ProducerLinger(0),
 		kgo.AllowAutoTopicCreation(),               // as Kafka's own producers; sources are known to be there
 		kgo.MetadataMinAge(250 * time.Millisecond), // 5 s would be the price of every leader that moves
 		kgo.MaxBufferedRecords(200_000),
-		kgo.WithLogger(clientLogger{c.Logger}),
+		kgo.WithLogger(NewLogger(c.Logger)),
 	}
 	if c.InstanceID != "" {
 		opts = append(opts, kgo.InstanceID(c.InstanceID))
@@ -193,13 +195,13 @@ func (s *Session) options() []kgo.Opt {
 
 // transactionV2 asks a broker whether the cluster runs transaction.version 2.
 func transactionV2(ctx context.Context, cfg *Config) (bool, error) {
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.WithLogger(clientLogger{cfg.Logger})}, cfg.Client...)...)
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.WithLogger(NewLogger(cfg.Logger))}, cfg.Client...)...)
 	if err != nil {
 		return false, &Error{Op: "configure the client", Err: err, Fatal: true}
 	}
 	defer cl.Close()
 	var v2 bool
-	err = retry(ctx, cfg.Logger, "the brokers", func() error {
+	err = Retry(ctx, cfg.Logger, "the brokers", func() error {
 		resp, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, cl)
 		if err != nil {
 			return err
@@ -219,7 +221,7 @@ func transactionV2(ctx context.Context, cfg *Config) (bool, error) {
 
 // settle takes over the transactional id: what was open under it is aborted, or its commit completed, before it returns.
 func (s *Session) settle(ctx context.Context) error {
-	err := retry(ctx, s.cfg.Logger, "the transaction coordinator", func() error {
+	err := Retry(ctx, s.cfg.Logger, "the transaction coordinator", func() error {
 		_, _, err := s.cl.ProducerID(ctx)
 		return err
 	})

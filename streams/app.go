@@ -1,0 +1,133 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/failpoint"
+	"github.com/leatstream/leat/streams/internal/runtime"
+)
+
+// ErrInternalTopic is wrapped by the error of an application whose internal topics do not fit its topology any more.
+var ErrInternalTopic = runtime.ErrInternalTopic
+
+// App is one instance of an application. Its methods may be called from any goroutine.
+type App struct {
+	topology *Topology
+	cfg      Config
+	ready    chan struct{}
+	tune     func(*runtime.Config) // tests only
+
+	mu struct {
+		sync.Mutex
+		ran   bool
+		leave bool
+		stop  context.CancelFunc // while it runs
+		rt    *runtime.Runtime
+		db    *state.DB
+	}
+}
+
+// New returns an instance that does nothing until Run. Its error names the field of cfg that cannot be.
+func New(t *Topology, cfg Config) (*App, error) {
+	if t == nil {
+		return nil, errors.New("streams.New without a topology: give it what Builder.Build returned")
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("streams.New: %w", err)
+	}
+	return &App{topology: t, cfg: cfg.withDefaults(), ready: make(chan struct{})}, nil
+}
+
+// Run works until ctx is done. Then it commits what was processed and returns nil; every goroutine that it started has
+// ended. While brokers are away it waits, and says in the log for what. It returns early with an error that trying again
+// would not cure: a record that fails (Config.OnError), a source topic that does not exist (ErrMissingTopic), internal
+// topics of another topology (ErrInternalTopic), a state directory in use (state.ErrLocked), a missing right. Run may be
+// called once.
+func (a *App) Run(ctx context.Context) (err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	points, err := failpoint.FromEnv()
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	if a.mu.ran {
+		a.mu.Unlock()
+		return errors.New("App.Run was called before: make a new App")
+	}
+	a.mu.ran, a.mu.stop = true, stop
+	if a.mu.leave {
+		stop()
+	}
+	a.mu.Unlock()
+
+	db, err := state.Open(state.Options{Dir: filepath.Join(a.cfg.StateDir, a.cfg.AppID), MemoryBytes: a.cfg.MemoryBytes, Logger: a.cfg.Logger})
+	if err != nil {
+		return fmt.Errorf("application %s: %w", a.cfg.AppID, err)
+	}
+	defer func() {
+		a.mu.Lock()
+		a.mu.rt, a.mu.db, a.mu.stop = nil, nil, nil
+		a.mu.Unlock()
+		err = errors.Join(err, db.Close())
+	}()
+	id, err := db.InstanceID()
+	if err != nil {
+		return fmt.Errorf("application %s: %w", a.cfg.AppID, err)
+	}
+	rc := runtime.Config{
+		AppID: a.cfg.AppID, Plan: a.topology.plan, DB: db, InstanceID: id, ExactlyOnce: a.cfg.Guarantee == ExactlyOnce,
+		Client:         append([]kgo.Opt{kgo.SeedBrokers(a.cfg.Brokers...), kgo.ClientID(a.cfg.AppID)}, a.cfg.Client...),
+		CommitInterval: a.cfg.CommitInterval, Workers: a.cfg.Workers, ReplicationFactor: -1, MaxSentBytes: a.cfg.MemoryBytes / 4,
+		TransactionTimeout: transactionTimeout, OnError: a.cfg.OnError, Logger: a.cfg.Logger.With("app", a.cfg.AppID), Failpoints: points,
+		LeaveOnStop: func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.mu.leave || a.cfg.LeaveOnStop },
+		OnReady:     func() { close(a.ready) },
+	}
+	if len(a.cfg.Brokers) == 0 {
+		rc.Client = append([]kgo.Opt{kgo.ClientID(a.cfg.AppID)}, a.cfg.Client...)
+	}
+	if a.tune != nil {
+		a.tune(&rc)
+	}
+	rt := runtime.New(rc)
+	a.mu.Lock()
+	a.mu.rt, a.mu.db = rt, db
+	a.mu.Unlock()
+	if err := rt.Run(ctx); err != nil {
+		return fmt.Errorf("application %s: %w", a.cfg.AppID, err)
+	}
+	return nil
+}
+
+// Ready is closed when the instance has joined its group and every task that it was given has its state and runs, for the
+// first time.
+func (a *App) Ready() <-chan struct{} { return a.ready }
+
+// Leave makes Run end as if its context were done, and gives the instance's partitions to the others at once: for an
+// instance that is not to come back. It does not wait for Run.
+func (a *App) Leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mu.leave = true
+	if a.mu.stop != nil {
+		a.mu.stop()
+	}
+}
+
+// RestoredRecords counts the changelog records that were replayed into the state since Run began: 0 after a restart that
+// found all its state on disk.
+func (a *App) RestoredRecords() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.rt == nil {
+		return 0
+	}
+	return a.mu.rt.Restored()
+}

@@ -1,0 +1,162 @@
+package streams
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Guarantee says how often a record takes effect when instances crash.
+type Guarantee int
+
+const (
+	// ExactlyOnce is the zero value: results, state and positions change together, in one Kafka transaction per commit.
+	ExactlyOnce Guarantee = iota
+	// AtLeastOnce is the same loop without transactions: after a crash the records since the last commit take effect again.
+	AtLeastOnce
+)
+
+// String names the guarantee.
+func (g Guarantee) String() string {
+	switch g {
+	case ExactlyOnce:
+		return "exactly once"
+	case AtLeastOnce:
+		return "at least once"
+	}
+	return fmt.Sprintf("Guarantee(%d)", int(g))
+}
+
+// transactionTimeout is what the brokers are told: an open transaction of an instance that died is aborted after it.
+const transactionTimeout = 10 * time.Second
+
+// Config says how an application runs. AppID and Brokers are required; every other zero value is a good default.
+type Config struct {
+	// AppID names the application: its consumer group, and the prefix of its internal topics. Instances with the same
+	// AppID share the work. Letters, digits, '.', '_' and '-', at most 100 bytes.
+	AppID string
+	// Brokers are addresses to begin with, host:port. May be empty if Client says how to connect.
+	Brokers []string
+	// Client holds further options for every Kafka client that the application makes: TLS, SASL, a dialer. They are
+	// applied last. Options about groups, transactions and offsets are the application's own.
+	Client []kgo.Opt
+	// StateDir is where state is kept, in a directory named AppID within it; one process at a time may use that. Empty:
+	// .leat/state in the working directory. Keep it over restarts: it holds the instance's identity, too.
+	StateDir string
+	// Guarantee is ExactlyOnce if left out.
+	Guarantee Guarantee
+	// CommitInterval is how often results become visible and positions permanent. 0: 100 ms. Longer intervals write less
+	// where keys repeat. Exactly once, at most 5 s: half of what a transaction may take.
+	CommitInterval time.Duration
+	// Workers is the number of goroutines that process, each a member of the group of its own. 0: 1.
+	Workers int
+	// Standbys is the number of further copies of each task's state. Only 0 is built so far.
+	Standbys int
+	// MemoryBytes bounds caches, memtables and block cache of this instance. 0: a quarter of GOMEMLIMIT, or of the
+	// machine's memory, at least 256 MiB.
+	MemoryBytes int64
+	// LeaveOnStop gives the instance's partitions to the others at once when it stops. Left out, a stopped instance stays a
+	// member until its session has timed out (45 s), and comes back within that without a rebalance.
+	LeaveOnStop bool
+	// OnError decides on what goes wrong with one record; nil is Fail for everything. Any worker may call it.
+	OnError func(context.Context, *RecordError) Decision
+	// Listen is the address for queries from other instances. Only "" is built so far: queries are local.
+	Listen string
+	// Logger gets what the application has to say. Nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+// Validate reports the first field that cannot be, and why. New calls it.
+func (c Config) Validate() error {
+	switch {
+	case c.AppID == "":
+		return errors.New("Config.AppID is empty: name the application; its group and internal topics are named by it")
+	case len(c.AppID) > 100:
+		return fmt.Errorf("Config.AppID has %d bytes, at most 100", len(c.AppID))
+	case !validName(c.AppID):
+		return fmt.Errorf("Config.AppID %q: only letters, digits, '.', '_' and '-', and not '.' or '..'", c.AppID)
+	case len(c.Brokers) == 0 && len(c.Client) == 0:
+		return errors.New("Config.Brokers is empty: name at least one broker, host:port")
+	case c.Guarantee != ExactlyOnce && c.Guarantee != AtLeastOnce:
+		return fmt.Errorf("Config.Guarantee is %s, want ExactlyOnce or AtLeastOnce", c.Guarantee)
+	case c.CommitInterval < 0:
+		return fmt.Errorf("Config.CommitInterval is %s, want 0 (100 ms) or more", c.CommitInterval)
+	case c.Guarantee == ExactlyOnce && c.CommitInterval > transactionTimeout/2:
+		return fmt.Errorf("Config.CommitInterval is %s, at most %s exactly once: the brokers abort a transaction that takes %s",
+			c.CommitInterval, transactionTimeout/2, transactionTimeout)
+	case c.Workers < 0:
+		return fmt.Errorf("Config.Workers is %d, want 0 (1) or more", c.Workers)
+	case c.Standbys != 0:
+		return fmt.Errorf("Config.Standbys is %d, but standbys are not built yet: leave it 0", c.Standbys)
+	case c.MemoryBytes < 0:
+		return fmt.Errorf("Config.MemoryBytes is %d, want 0 (a quarter of the memory) or more", c.MemoryBytes)
+	case c.Listen != "":
+		return fmt.Errorf("Config.Listen is %q, but queries between instances are not built yet: leave it empty", c.Listen)
+	}
+	return nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.StateDir == "" {
+		c.StateDir = filepath.Join(".leat", "state")
+	}
+	if c.CommitInterval == 0 {
+		c.CommitInterval = 100 * time.Millisecond
+	}
+	if c.Workers == 0 {
+		c.Workers = 1
+	}
+	if c.MemoryBytes == 0 {
+		c.MemoryBytes = max(256<<20, memoryLimit()/4)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func validName(s string) bool {
+	for _, r := range s {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
+		default:
+			return false
+		}
+	}
+	return s != "." && s != ".."
+}
+
+// memoryLimit is GOMEMLIMIT if that is set, else what the machine or the container has; 0 if nobody knows.
+func memoryLimit() int64 {
+	if l := debug.SetMemoryLimit(-1); l != math.MaxInt64 {
+		return l
+	}
+	var least int64
+	note := func(n int64, err error) {
+		if err == nil && n > 0 && (least == 0 || n < least) {
+			least = n
+		}
+	}
+	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
+		note(strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64))
+	}
+	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
+		if _, rest, ok := bytes.Cut(b, []byte("MemTotal:")); ok {
+			if f := bytes.Fields(rest); len(f) > 0 {
+				kb, err := strconv.ParseInt(string(f[0]), 10, 64)
+				note(kb<<10, err)
+			}
+		}
+	}
+	return least
+}

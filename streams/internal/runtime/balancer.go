@@ -1,0 +1,318 @@
+package runtime
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/streams/internal/engine"
+)
+
+// protocolName is the group protocol. Members of another protocol cannot be in the group.
+const protocolName = "leat"
+
+// balancer gives tasks, not partitions, to members: all partitions of one number of a sub-topology's topics go to one
+// member. A task stays with its owner while that is fair; else it goes where its state is: to a member that says so, or to
+// another worker of the same instance. It is cooperative: a task that moves is withheld until its owner has given it up.
+type balancer struct {
+	plan     []subTopology
+	instance string          // of this member, for neighbours that share the state directory
+	state    func() []string // tasks that this instance has state of; sorted
+}
+
+// subTopology is what the balancer knows of one: its topics with their partition counts.
+type subTopology struct {
+	id     int
+	topics map[string]int32
+}
+
+func (s *subTopology) tasks() int32 {
+	var n int32
+	for _, p := range s.topics {
+		n = max(n, p)
+	}
+	return n
+}
+
+// partitions are those of task n.
+func (s *subTopology) partitions(n int32) map[string][]int32 {
+	m := map[string][]int32{}
+	for topic, count := range s.topics {
+		if n < count {
+			m[topic] = []int32{n}
+		}
+	}
+	return m
+}
+
+func (b *balancer) ProtocolName() string { return protocolName }
+
+func (b *balancer) IsCooperative() bool { return true }
+
+// JoinGroupMetadata is what a member says of itself: topics, what it owns, and as user data its instance and state.
+func (b *balancer) JoinGroupMetadata(topics []string, owned map[string][]int32, generation int32) []byte {
+	meta := kmsg.NewConsumerMemberMetadata()
+	meta.Version = 2
+	meta.Topics = topics
+	meta.Generation = generation
+	for topic, partitions := range owned {
+		o := kmsg.NewConsumerMemberMetadataOwnedPartition()
+		o.Topic, o.Partitions = topic, partitions
+		meta.OwnedPartitions = append(meta.OwnedPartitions, o)
+	}
+	sort.Slice(meta.OwnedPartitions, func(i, j int) bool { return meta.OwnedPartitions[i].Topic < meta.OwnedPartitions[j].Topic })
+	var state []string
+	if b.state != nil {
+		state = b.state()
+	}
+	meta.UserData = userData{instance: b.instance, state: state}.append(nil)
+	return meta.AppendTo(nil)
+}
+
+func (b *balancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
+	return kgo.ParseConsumerSyncAssignment(assignment)
+}
+
+func (b *balancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (kgo.GroupMemberBalancer, map[string]struct{}, error) {
+	c, err := kgo.NewConsumerBalancer(b, members)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, c.MemberTopics(), nil
+}
+
+// userData is a member's own part of the join metadata.
+//
+//	version uint8 (1), instance string, count uvarint, count x task string; a string is a uvarint length and its bytes
+type userData struct {
+	instance string
+	state    []string
+}
+
+const (
+	userDataVersion = 1
+	maxUserState    = 100_000
+)
+
+var errUserData = errors.New("malformed member data")
+
+func (u userData) append(dst []byte) []byte {
+	dst = append(dst, userDataVersion)
+	dst = binary.AppendUvarint(dst, uint64(len(u.instance)))
+	dst = append(dst, u.instance...)
+	dst = binary.AppendUvarint(dst, uint64(len(u.state)))
+	for _, s := range u.state {
+		dst = binary.AppendUvarint(dst, uint64(len(s)))
+		dst = append(dst, s...)
+	}
+	return dst
+}
+
+func parseUserData(b []byte) (u userData, err error) {
+	if len(b) == 0 || b[0] != userDataVersion {
+		return u, errUserData
+	}
+	b = b[1:]
+	str := func() string {
+		n, w := binary.Uvarint(b)
+		if w <= 0 || uint64(len(b)-w) < n {
+			err = errUserData
+			return ""
+		}
+		s := string(b[w : w+int(n)])
+		b = b[w+int(n):]
+		return s
+	}
+	u.instance = str()
+	n, w := binary.Uvarint(b)
+	if err != nil || w <= 0 || n > maxUserState {
+		return userData{}, errUserData
+	}
+	b = b[w:]
+	for range n {
+		u.state = append(u.state, str())
+		if err != nil {
+			return userData{}, err
+		}
+	}
+	return u, nil
+}
+
+// candidate is a member while tasks are given out.
+type candidate struct {
+	member   *kmsg.JoinGroupResponseMember
+	meta     *kmsg.ConsumerMemberMetadata
+	instance string
+	state    map[string]bool
+	topics   map[string]bool
+	tasks    int
+	perSub   map[int]int
+	plan     map[string][]int32
+}
+
+type job struct {
+	sub   *subTopology
+	n     int32
+	id    string
+	owner *candidate // who has it now
+	to    *candidate
+}
+
+// Balance implements kgo.ConsumerBalancerBalance. The plan's own partition counts count, not those of the metadata: the
+// internal topics were made for them.
+func (b *balancer) Balance(c *kgo.ConsumerBalancer, _ map[string]int32) kgo.IntoSyncAssignment {
+	var members []*candidate
+	c.EachMember(func(m *kmsg.JoinGroupResponseMember, meta *kmsg.ConsumerMemberMetadata) {
+		cand := &candidate{member: m, meta: meta, state: map[string]bool{}, topics: map[string]bool{}, perSub: map[int]int{}, plan: map[string][]int32{}}
+		if u, err := parseUserData(meta.UserData); err == nil {
+			cand.instance = u.instance
+			for _, t := range u.state {
+				cand.state[t] = true
+			}
+		}
+		for _, t := range meta.Topics {
+			cand.topics[t] = true
+		}
+		members = append(members, cand)
+	})
+	if len(members) == 0 {
+		c.SetError(errors.New("a group without members"))
+		return nil
+	}
+	jobs := b.jobs(members)
+	assign(jobs, members)
+	for _, j := range jobs {
+		if j.to == nil || (j.owner != nil && j.owner != j.to) {
+			continue // nobody can run it, or its owner has to give it up first
+		}
+		for topic, ps := range j.sub.partitions(j.n) {
+			j.to.plan[topic] = append(j.to.plan[topic], ps...)
+		}
+	}
+	plan := c.NewPlan()
+	for _, m := range members {
+		for topic, ps := range m.plan {
+			slices.Sort(ps)
+			plan.AddPartitions(m.member, topic, slices.Compact(ps))
+		}
+	}
+	return plan
+}
+
+// jobs lists every task with the member that owns it: the one that claims any of its partitions, at the highest generation
+// if several do.
+func (b *balancer) jobs(members []*candidate) []*job {
+	type tp struct {
+		topic string
+		p     int32
+	}
+	owners := map[tp]*candidate{}
+	for _, m := range members {
+		for _, o := range m.meta.OwnedPartitions {
+			for _, p := range o.Partitions {
+				if other := owners[tp{o.Topic, p}]; other == nil || other.meta.Generation < m.meta.Generation {
+					owners[tp{o.Topic, p}] = m
+				}
+			}
+		}
+	}
+	var jobs []*job
+	for i := range b.plan {
+		sub := &b.plan[i]
+		for n := range sub.tasks() {
+			j := &job{sub: sub, n: n, id: engine.TaskID{Sub: sub.id, Partition: n}.String()}
+			for topic := range sub.partitions(n) {
+				if o := owners[tp{topic, n}]; o != nil && (j.owner == nil || j.owner.meta.Generation < o.meta.Generation) {
+					j.owner = o
+				}
+			}
+			jobs = append(jobs, j)
+		}
+	}
+	return jobs
+}
+
+func (j *job) runnable(m *candidate) bool {
+	for topic := range j.sub.topics {
+		if !m.topics[topic] {
+			return false
+		}
+	}
+	return true
+}
+
+// assign gives every job to a member. Nobody gets more than its share, in all and of each sub-topology; within that a task
+// stays, or goes to its state. The members' order decides ties, so that every leader decides alike.
+func assign(jobs []*job, members []*candidate) {
+	perSub := map[int]int{}
+	for _, j := range jobs {
+		perSub[j.sub.id]++
+	}
+	floor, extras := len(jobs)/len(members), len(jobs)%len(members) // so many members get one more
+	fits := func(j *job, m *candidate) bool {
+		return j.runnable(m) && (m.tasks < floor || m.tasks == floor && extras > 0) &&
+			m.perSub[j.sub.id] < (perSub[j.sub.id]+len(members)-1)/len(members)
+	}
+	give := func(j *job, m *candidate) {
+		if m.tasks == floor {
+			extras--
+		}
+		j.to = m
+		m.tasks++
+		m.perSub[j.sub.id]++
+	}
+	prefer := []func(j *job, m *candidate) bool{
+		func(j *job, m *candidate) bool { return j.owner == m },
+		func(j *job, m *candidate) bool {
+			return j.owner != nil && j.owner.instance == m.instance && m.instance != ""
+		},
+		func(j *job, m *candidate) bool { return m.state[j.id] },
+	}
+	for _, like := range prefer {
+		for _, j := range jobs {
+			if j.to != nil {
+				continue
+			}
+			if best := pick(members, func(m *candidate) bool { return like(j, m) && fits(j, m) }, j); best != nil {
+				give(j, best)
+			}
+		}
+	}
+	for _, j := range jobs {
+		if j.to == nil {
+			if best := pick(members, j.runnable, j); best != nil {
+				give(j, best)
+			}
+		}
+	}
+}
+
+// pick returns the member with the least to do of those that may.
+func pick(members []*candidate, may func(*candidate) bool, j *job) *candidate {
+	var best *candidate
+	for _, m := range members {
+		if !may(m) {
+			continue
+		}
+		if best == nil || cmp.Or(cmp.Compare(m.perSub[j.sub.id], best.perSub[j.sub.id]), cmp.Compare(m.tasks, best.tasks)) < 0 {
+			best = m
+		}
+	}
+	return best
+}
+
+// String names the balancer's view, for the log.
+func (b *balancer) String() string {
+	var buf bytes.Buffer
+	for _, s := range b.plan {
+		fmt.Fprintf(&buf, "%d: %d tasks of %d topics; ", s.id, s.tasks(), len(s.topics))
+	}
+	return buf.String()
+}

@@ -1,0 +1,103 @@
+package runtime
+
+import (
+	"context"
+	"time"
+
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/failpoint"
+	"github.com/leatstream/leat/streams/internal/session"
+)
+
+// commit makes everything processed so far permanent, all or nothing. After an error the session is over.
+func (w *worker) commit(ctx context.Context) error {
+	defer func() { w.next = time.Now().Add(w.rt.cfg.CommitInterval) }()
+	if !w.moved && !w.s.Dirty() {
+		return nil
+	}
+	fp := w.rt.cfg.Failpoints
+	if err := fp.Hit(failpoint.CommitBegin); err != nil {
+		return err
+	}
+	at, err := w.flush()
+	if err != nil {
+		return err
+	}
+	if err := fp.Hit(failpoint.StoresFlushed); err != nil {
+		return err
+	}
+	if err := w.s.Commit(ctx, at); err != nil {
+		return err
+	}
+	if err := w.seal(at); err != nil {
+		return err
+	}
+	w.slab.Reset()
+	w.moved, w.sent = false, 0
+	return fp.Hit(failpoint.BatchQueued)
+}
+
+// flush sends what the stores have and returns the positions to commit.
+func (w *worker) flush() (session.Positions, error) {
+	at := session.Positions{}
+	for _, t := range w.tasks {
+		if !t.running {
+			continue
+		}
+		if t.engine.Dirty() {
+			before := w.sent
+			err := t.engine.Flush(func(s state.Store, key, value []byte, ts int64) error { return w.changelog(t, s, key, value, ts) })
+			if err == nil {
+				err = w.sendErr
+			}
+			if err != nil {
+				return nil, w.taskError(t, err)
+			}
+			t.wrote = t.wrote || w.sent != before
+			t.flushed = true
+		}
+		t.positions(at)
+	}
+	return at, nil
+}
+
+// changelog sends one change of a store. key and value stay as they are until the stores are sealed.
+func (w *worker) changelog(t *task, store state.Store, key, value []byte, ts int64) error {
+	s := t.last
+	if s == nil || s.store != store {
+		s = t.byStore[store.Name()]
+		t.last = s
+	}
+	if s == nil || s.changelog == "" || s.fromSource {
+		return nil
+	}
+	r := w.pool.Get()
+	r.Topic, r.Partition, r.Key, r.Value = s.changelog, t.id.Partition, key, value
+	r.Timestamp = time.UnixMilli(ts)
+	w.sent += int64(len(key) + len(value) + 64)
+	return w.s.Send(r, s.ack)
+}
+
+// seal hands the state to the database, with the positions that the changelogs are at now.
+func (w *worker) seal(at session.Positions) error {
+	if err := w.rt.cfg.DB.Err(); err != nil {
+		return err
+	}
+	var batch *state.Batch
+	now := time.Now()
+	for _, t := range w.tasks {
+		t.noteCommitted(at)
+		if !t.flushed || len(t.stores) == 0 {
+			continue
+		}
+		t.flushed = false
+		if batch == nil {
+			batch = w.rt.cfg.DB.NewBatch()
+		}
+		t.engine.Seal(batch, func(store string) state.Position { return t.position(store, now) })
+	}
+	if batch != nil {
+		batch.Apply()
+	}
+	return nil
+}

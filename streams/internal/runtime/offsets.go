@@ -1,0 +1,80 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/leatstream/leat/streams/internal/session"
+)
+
+// tp names a partition of a topic.
+type tp struct {
+	topic string
+	p     int32
+}
+
+func (t tp) String() string { return fmt.Sprintf("%s/%d", t.topic, t.p) }
+
+// bounds is what the log says of the topics of some tasks at one moment.
+type bounds struct {
+	start, end map[tp]int64 // end of a changelog counts open transactions in; that of an input does not
+	committed  map[tp]session.Position
+}
+
+// askBounds asks for the group's stable offsets of the inputs first: an open transaction that holds some is waited for.
+// Then it asks where the topics begin and end.
+func askBounds(ctx context.Context, cfg *Config, admin *kadm.Client, inputs, changelogs []string) (*bounds, error) {
+	b := &bounds{start: map[tp]int64{}, end: map[tp]int64{}, committed: map[tp]session.Position{}}
+	err := session.Retry(ctx, cfg.Logger, "the offsets of group "+cfg.AppID, func() error {
+		resps, err := admin.FetchOffsetsForTopics(kadm.RequireStable(ctx), cfg.AppID, inputs...)
+		if err != nil {
+			return err
+		}
+		for topic, ps := range resps {
+			if !slices.Contains(inputs, topic) {
+				continue
+			}
+			for p, r := range ps {
+				if r.Err != nil {
+					return fmt.Errorf("committed offset of %s/%d: %w", topic, p, r.Err)
+				}
+				if r.At >= 0 {
+					b.committed[tp{topic, p}] = session.Position{Offset: r.At, Epoch: r.LeaderEpoch, Metadata: r.Metadata}
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := func(into map[tp]int64, f func(context.Context, ...string) (kadm.ListedOffsets, error), names []string) error {
+		if len(names) == 0 {
+			return nil
+		}
+		return session.Retry(ctx, cfg.Logger, "the log's bounds", func() error {
+			l, err := f(ctx, names...)
+			if err == nil {
+				err = l.Error()
+			}
+			if err != nil {
+				return err
+			}
+			l.Each(func(o kadm.ListedOffset) { into[tp{o.Topic, o.Partition}] = o.Offset })
+			return nil
+		})
+	}
+	if err := list(b.start, admin.ListStartOffsets, append(slices.Clone(inputs), changelogs...)); err != nil {
+		return nil, err
+	}
+	if err := list(b.end, admin.ListCommittedOffsets, inputs); err != nil {
+		return nil, err
+	}
+	if err := list(b.end, admin.ListEndOffsets, changelogs); err != nil {
+		return nil, err
+	}
+	return b, nil
+}

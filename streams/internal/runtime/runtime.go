@@ -1,0 +1,271 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/leatstream/leat/streams/internal/failpoint"
+	"github.com/leatstream/leat/streams/internal/session"
+)
+
+// Config is what the runtime needs; every field without a remark is required.
+type Config struct {
+	AppID       string
+	Plan        *engine.Plan
+	DB          *state.DB
+	InstanceID  string // of the state directory
+	Client      []kgo.Opt
+	ExactlyOnce bool
+
+	CommitInterval    time.Duration
+	Workers           int
+	ReplicationFactor int16       // of internal topics; -1: the broker's default
+	MaxSentBytes      int64       // commit early when so much was sent
+	LeaveOnStop       func() bool // nil: stay a static member
+	OnReady           func()      // called once; nil: nobody asks
+
+	TransactionTimeout, SessionTimeout, HeartbeatInterval time.Duration // 0: the session's defaults
+
+	OnError    engine.ErrorPolicy // nil: fail
+	Logger     *slog.Logger
+	Failpoints *failpoint.Set // nil: none
+}
+
+// Runtime runs a plan. Make it with New, then call Run once.
+type Runtime struct {
+	cfg      Config
+	topics   *topics
+	restorer *restorer
+	workers  []*worker
+	layout   []subTopology
+	sources  []string        // topics to subscribe to
+	latest   map[string]bool // topics that begin at their end
+	none     map[string]bool // topics that must have a committed offset
+	once     sync.Once
+	replayed atomic.Int64
+
+	mu struct {
+		sync.Mutex
+		shards map[string]map[int32]*state.Shard // of the tasks that run, by store
+		tasks  map[int]int32                     // task counts by sub-topology
+	}
+}
+
+// New returns a runtime that does nothing yet.
+func New(cfg Config) *Runtime {
+	rt := &Runtime{cfg: cfg}
+	rt.mu.shards, rt.mu.tasks = map[string]map[int32]*state.Shard{}, map[int]int32{}
+	return rt
+}
+
+// Shards returns the parts of a store whose tasks run here, by partition. Any goroutine may call it.
+func (rt *Runtime) Shards(store string) []*state.Shard {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	var all []*state.Shard
+	for _, p := range slices.Sorted(maps.Keys(rt.mu.shards[store])) {
+		all = append(all, rt.mu.shards[store][p])
+	}
+	return all
+}
+
+// Tasks returns how many tasks a sub-topology has, once the application is laid out. Any goroutine may call it.
+func (rt *Runtime) Tasks(sub int) int32 {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	return rt.mu.tasks[sub]
+}
+
+// show makes the stores of a task visible to queries; hide is before they are closed.
+func (rt *Runtime) show(t *task) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, s := range t.stores {
+		name := s.store.Name()
+		if rt.mu.shards[name] == nil {
+			rt.mu.shards[name] = map[int32]*state.Shard{}
+		}
+		rt.mu.shards[name][t.id.Partition] = s.store.Shard()
+	}
+}
+
+func (rt *Runtime) hide(t *task) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, s := range t.stores {
+		delete(rt.mu.shards[s.store.Name()], t.id.Partition)
+	}
+}
+
+// Restored counts the changelog records that were replayed into stores. Any goroutine may call it.
+func (rt *Runtime) Restored() int64 { return rt.replayed.Load() }
+
+// Run works until ctx is done, then commits and returns nil; or until something fails for good. It returns when every
+// goroutine that it started has ended.
+func (rt *Runtime) Run(ctx context.Context) error {
+	cl, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.MetadataMinAge(100 * time.Millisecond), kgo.WithLogger(session.NewLogger(rt.cfg.Logger.With("client", "admin"))),
+	}, rt.cfg.Client...)...)
+	if err != nil {
+		return fmt.Errorf("configure the client: %w", err)
+	}
+	defer cl.Close()
+	rt.topics = newTopics(cl)
+	for _, s := range rt.cfg.Plan.Starters {
+		if err := s.Start(ctx); err != nil {
+			return stopped(ctx, fmt.Errorf("start a serde: %w", err))
+		}
+	}
+	var l *engine.Layout
+	err = session.Retry(ctx, rt.cfg.Logger, "the brokers", func() (err error) {
+		l, err = rt.topics.layout(ctx, &rt.cfg)
+		return err
+	})
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	rt.subscribe(l)
+	if rt.restorer, err = newRestorer(&rt.cfg, rt.topics, &rt.replayed); err != nil {
+		return err
+	}
+	defer rt.restorer.close()
+	return errors.Join(rt.work(ctx), rt.leave(cl))
+}
+
+// stopped hides an error that only says that ctx was done.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// work runs the workers; the first one that fails stops the others.
+func (rt *Runtime) work(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for n := range rt.cfg.Workers {
+		rt.workers = append(rt.workers, newWorker(ctx, rt, n))
+	}
+	errs := make([]error, len(rt.workers))
+	var wg sync.WaitGroup
+	for i, w := range rt.workers {
+		wg.Go(func() {
+			defer cancel()
+			errs[i] = w.run()
+		})
+	}
+	wg.Wait()
+	return errors.Join(append(errs, rt.cfg.DB.Drain())...)
+}
+
+// leave gives the partitions of this instance to the others at once, if that is wanted.
+func (rt *Runtime) leave(cl *kgo.Client) error {
+	if rt.cfg.LeaveOnStop == nil || !rt.cfg.LeaveOnStop() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var ids []string
+	for _, w := range rt.workers {
+		ids = append(ids, w.id)
+	}
+	return session.Leave(ctx, cl, rt.cfg.AppID, ids...)
+}
+
+// subscribe works out what the layout means for the group.
+func (rt *Runtime) subscribe(l *engine.Layout) {
+	rt.latest, rt.none = map[string]bool{}, map[string]bool{}
+	all := map[string]bool{}
+	for i, sub := range rt.cfg.Plan.Subs {
+		st := subTopology{id: i, topics: map[string]int32{}}
+		for _, src := range sub.Sources {
+			for _, topic := range src.Topics {
+				name := topic.In(rt.cfg.AppID)
+				info, _ := rt.topics.get(name)
+				st.topics[name] = info.partitions
+				all[name] = true
+				switch src.Reset {
+				case engine.ResetLatest:
+					rt.latest[name] = true
+				case engine.ResetNone:
+					rt.none[name] = true
+				}
+			}
+		}
+		if len(st.topics) > 0 {
+			rt.layout = append(rt.layout, st)
+		}
+		rt.mu.Lock()
+		rt.mu.tasks[i] = l.Tasks[i]
+		rt.mu.Unlock()
+	}
+	rt.sources = slices.Sorted(maps.Keys(all))
+}
+
+// adjust says where a partition begins of which the group has no offset; the client's default is the start.
+func (rt *Runtime) adjust(_ context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	for topic, ps := range at {
+		for p, o := range ps {
+			if o.EpochOffset().Offset >= 0 {
+				continue
+			}
+			switch {
+			case rt.none[topic]:
+				return nil, &session.Error{Op: "begin to read " + tp{topic, p}.String(), Fatal: true,
+					Err: errors.New("the group has no offset for it, and the source says that it must have one")}
+			case rt.latest[topic]:
+				ps[p] = kgo.NewOffset().AtEnd()
+			}
+		}
+	}
+	return at, nil
+}
+
+// stateTasks lists the tasks that this instance has state of, for the balancer.
+func (rt *Runtime) stateTasks() []string {
+	var ids []string
+	for i := range rt.layout {
+		sub := &rt.layout[i]
+		spec := rt.cfg.Plan.Subs[sub.id]
+		for n := range sub.tasks() {
+			for _, st := range spec.Stores {
+				if st.Changelog.Name == "" {
+					continue
+				}
+				if rt.cfg.DB.Holds(st.Name, n) {
+					ids = append(ids, engine.TaskID{Sub: sub.id, Partition: n}.String())
+					break
+				}
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// checkReady closes ready once every worker is up.
+func (rt *Runtime) checkReady() {
+	for _, w := range rt.workers {
+		if !w.up.Load() {
+			return
+		}
+	}
+	rt.once.Do(func() {
+		rt.cfg.Logger.Info("ready", "workers", len(rt.workers))
+		if rt.cfg.OnReady != nil {
+			rt.cfg.OnReady()
+		}
+	})
+}

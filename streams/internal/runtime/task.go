@@ -1,0 +1,255 @@
+package runtime
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/leatstream/leat/streams/internal/session"
+)
+
+// task is an engine.Task with what the runtime keeps beside it. Its worker owns it, but for the time of a restore.
+type task struct {
+	id      engine.TaskID
+	engine  *engine.Task
+	parts   []*part
+	stores  []*taskStore
+	byStore map[string]*taskStore
+	last    *taskStore // the store that was flushed last: they come in runs
+	job     *restoreJob
+	running bool
+	wrote   bool // something was sent since the last commit
+	flushed bool // the stores were flushed and are not sealed
+}
+
+// part is one source partition of a task.
+type part struct {
+	tp
+	task      *task
+	position  int64 // below it everything was enqueued
+	committed int64 // what the group has, or where reading began
+	epoch     int32
+	end       int64     // the log's end as far as known: while position is below, records are on their way
+	waiting   time.Time // since when the task waits for this partition; zero: it does not
+}
+
+// taskStore is one store of a task.
+type taskStore struct {
+	store      state.Store
+	changelog  string // full name; empty if there is none
+	fromSource bool
+	topicID    [16]byte
+	next       int64 // changelog offset after the last record that is in the log; set by acknowledgements and restore
+	ack        func(*kgo.Record, error)
+}
+
+// newTask opens a task. p are the partitions that the group gave for it.
+func (w *worker) newTask(sub *engine.Sub, n int32, p []tp) (*task, error) {
+	et, err := engine.NewTask(w.rt.cfg.Plan, sub, n, &w.env)
+	if err != nil {
+		return nil, err
+	}
+	t := &task{id: et.ID(), engine: et, byStore: map[string]*taskStore{}}
+	for _, at := range p {
+		t.parts = append(t.parts, &part{tp: at, task: t, position: -1, committed: -1, epoch: -1})
+	}
+	specs := map[string]*engine.StoreSpec{}
+	for _, s := range sub.Stores {
+		specs[s.Name] = s
+	}
+	for _, st := range et.Stores() {
+		s := &taskStore{store: st}
+		if spec := specs[st.Name()]; spec != nil && spec.Changelog.Name != "" {
+			s.changelog, s.fromSource = spec.Changelog.In(w.rt.cfg.AppID), spec.FromSource
+		}
+		s.ack = func(r *kgo.Record, err error) {
+			if err == nil {
+				s.next = r.Offset + 1
+			}
+			w.acked(r, err)
+		}
+		t.stores = append(t.stores, s)
+		t.byStore[st.Name()] = s
+	}
+	return t, nil
+}
+
+// close ends the task and gives its stores back. Whatever was not committed is dropped.
+func (t *task) close() error {
+	if t.job != nil {
+		t.job.cancel(context.Canceled)
+		if !t.job.begun {
+			t.job.finish(context.Canceled)
+		}
+		<-t.job.done
+	}
+	err := t.engine.Close()
+	for _, s := range t.stores {
+		err = errors.Join(err, s.store.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("close task %s: %w", t.id, err)
+	}
+	return nil
+}
+
+// start opens the task's processors after its stores are there. latest says which topics begin at their end.
+func (t *task) start(latest map[string]bool) error {
+	b := t.job.bounds
+	var metadata []string
+	for _, p := range t.parts {
+		p.end = b.end[p.tp]
+		if c, ok := b.committed[p.tp]; ok {
+			p.committed, p.epoch = c.Offset, c.Epoch
+			if c.Metadata != "" {
+				metadata = append(metadata, c.Metadata)
+			}
+		} else if latest[p.topic] {
+			p.committed = b.end[p.tp]
+		} else {
+			p.committed = b.start[p.tp]
+		}
+		p.position = p.committed
+	}
+	if err := t.engine.Start(metadata...); err != nil {
+		return err
+	}
+	t.running = true
+	return nil
+}
+
+// inputs is how the group's offsets stand for the task, for stores without a changelog: topic, partition, offset of each
+// source partition, in order.
+func (t *task) inputs(b *bounds) []byte {
+	return encodeInputs(t.parts, func(p *part) int64 {
+		if c, ok := b.committed[p.tp]; ok {
+			return c.Offset
+		}
+		return -1
+	})
+}
+
+func encodeInputs(parts []*part, offset func(*part) int64) []byte {
+	sorted := slices.Clone(parts)
+	slices.SortFunc(sorted, func(a, b *part) int {
+		if a.topic != b.topic {
+			if a.topic < b.topic {
+				return -1
+			}
+			return 1
+		}
+		return int(a.p - b.p)
+	})
+	var dst []byte
+	for _, p := range sorted {
+		dst = binary.AppendUvarint(dst, uint64(len(p.topic)))
+		dst = append(dst, p.topic...)
+		dst = binary.AppendVarint(dst, int64(p.p))
+		dst = binary.AppendVarint(dst, offset(p))
+	}
+	return dst
+}
+
+// patience bounds the time for which a task waits for records that the log says it has: they may turn out to be markers
+// and what the cleaner took.
+const patience = time.Second
+
+// ready says how many records may be processed before a partition that has more on the log runs dry, so that records are
+// taken in the order of their timestamps across partitions where the log allows it (streams.md 2.1, 5).
+func (t *task) ready(max int, now func() time.Time) int {
+	if len(t.parts) == 1 {
+		return max
+	}
+	n := max
+	for _, p := range t.parts {
+		buffered := t.engine.Buffered(p.topic, p.p)
+		if buffered > 0 {
+			p.waiting = time.Time{}
+			n = min(n, buffered)
+			continue
+		}
+		if p.position >= p.end {
+			p.waiting = time.Time{}
+			continue
+		}
+		if p.waiting.IsZero() {
+			p.waiting = now()
+		}
+		if now().Sub(p.waiting) < patience {
+			return 0
+		}
+	}
+	return n
+}
+
+// positions adds what is to be committed: what moved, and one position of a task that wrote without moving, so that the
+// group's generation fences it.
+func (t *task) positions(at session.Positions) {
+	moved := false
+	var still *part
+	meta := ""
+	t.engine.Positions(func(topic string, partition int32, next int64, epoch int32) {
+		p := t.part(topic, partition)
+		if p == nil {
+			return
+		}
+		still = p
+		if next == p.committed {
+			return
+		}
+		if !moved {
+			meta = t.engine.Metadata()
+		}
+		moved = true
+		at.Set(topic, partition, session.Position{Offset: next, Epoch: epoch, Metadata: meta})
+	})
+	if moved || !t.wrote {
+		return
+	}
+	if still == nil && len(t.parts) > 0 {
+		still = t.parts[0]
+	}
+	if still != nil && still.committed >= 0 {
+		at.Set(still.topic, still.p, session.Position{Offset: still.committed, Epoch: still.epoch, Metadata: t.engine.Metadata()})
+	}
+}
+
+func (t *task) part(topic string, partition int32) *part {
+	for _, p := range t.parts {
+		if p.p == partition && p.topic == topic {
+			return p
+		}
+	}
+	return nil
+}
+
+// committed notes that at is committed.
+func (t *task) noteCommitted(at session.Positions) {
+	for _, p := range t.parts {
+		if pos, ok := at[p.topic][p.p]; ok {
+			p.committed, p.epoch = pos.Offset, pos.Epoch
+		}
+	}
+	t.wrote = false
+}
+
+// position is where a store stands after the commit.
+func (t *task) position(store string, now time.Time) state.Position {
+	s := t.byStore[store]
+	switch {
+	case s == nil || s.changelog == "":
+		return state.Position{At: now, Inputs: encodeInputs(t.parts, func(p *part) int64 { return p.committed })}
+	case s.fromSource:
+		if p := t.part(s.changelog, t.id.Partition); p != nil {
+			return state.Position{TopicID: s.topicID, Offset: max(p.committed, 0), At: now}
+		}
+	}
+	return state.Position{TopicID: s.topicID, Offset: s.next, At: now}
+}

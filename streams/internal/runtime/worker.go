@@ -1,0 +1,473 @@
+package runtime
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/leatstream/leat/streams/internal/session"
+)
+
+// worker is one member of the group. One goroutine runs it; see the package comment for who else touches what.
+type worker struct {
+	rt  *Runtime
+	n   int
+	id  string // instance id in the group
+	log *slog.Logger
+	ctx context.Context // ends with the application
+
+	s       *session.Session
+	env     engine.Env
+	slab    engine.Slab
+	pool    engine.RecordPool
+	sent    int64 // bytes sent since the last commit
+	sendErr error
+	sentAck func(*kgo.Record, error)
+
+	tasks []*task // sorted by id
+	parts map[tp]*part
+	moved bool // a position moved, or something was processed, since the last commit
+	next  time.Time
+
+	up atomic.Bool // joined, and every task runs
+
+	poll struct {
+		sync.Mutex
+		cancel   context.CancelFunc
+		woken    bool
+		restored []*restoreJob // done, and not looked at yet
+	}
+}
+
+const (
+	pollRecords  = 5000
+	processStep  = 1000
+	idlePoll     = time.Second
+	closeTimeout = 10 * time.Second
+)
+
+func newWorker(ctx context.Context, rt *Runtime, n int) *worker {
+	w := &worker{rt: rt, n: n, ctx: ctx, id: fmt.Sprintf("%s-%d", rt.cfg.InstanceID, n)}
+	w.log = rt.cfg.Logger.With("worker", n)
+	w.env = engine.Env{
+		AppID: rt.cfg.AppID, DB: rt.cfg.DB, Send: w.send, Records: &w.pool, Slab: &w.slab, Partitions: rt.topics.partitions,
+		Now: time.Now, Sleep: w.sleep, Context: ctx, OnError: rt.cfg.OnError, Logger: w.log,
+	}
+	return w
+}
+
+// run works until ctx ends, or something fails that trying again does not cure.
+func (w *worker) run() error {
+	wait := 50 * time.Millisecond
+	for {
+		progressed, err := w.life()
+		switch {
+		case err == nil:
+			return nil
+		case w.ctx.Err() != nil && errors.Is(err, w.ctx.Err()):
+			return nil
+		case !session.Recoverable(err):
+			return err
+		}
+		if progressed {
+			wait = 50 * time.Millisecond
+		}
+		w.log.Warn("starting again from the last commit", "why", err, "in", wait)
+		if w.sleep(wait) != nil {
+			return nil
+		}
+		wait = min(2*wait, 5*time.Second)
+	}
+}
+
+// life is one session, from its opening to its end. progressed reports whether it committed anything.
+func (w *worker) life() (progressed bool, err error) {
+	cfg := &w.rt.cfg
+	sc := session.Config{
+		Group: cfg.AppID, Topics: w.rt.sources, InstanceID: w.id, Client: cfg.Client, Logger: w.log, Failpoints: cfg.Failpoints,
+		TransactionTimeout: cfg.TransactionTimeout, SessionTimeout: cfg.SessionTimeout, HeartbeatInterval: cfg.HeartbeatInterval,
+		PauseAssigned: true, OnChange: w.wake, Adjust: w.rt.adjust,
+		Balancer: &balancer{plan: w.rt.layout, instance: cfg.InstanceID, state: w.rt.stateTasks},
+	}
+	if cfg.ExactlyOnce {
+		sc.TransactionalID = cfg.AppID + "-" + w.id
+	}
+	w.s, err = session.Open(w.ctx, sc)
+	if err != nil {
+		return false, err
+	}
+	s := w.s
+	w.sentAck = func(r *kgo.Record, err error) { s.Acked(r, err); w.pool.Put(r) }
+	w.parts = map[tp]*part{}
+	w.moved, w.sent, w.sendErr = false, 0, nil
+	defer func() { err = errors.Join(err, w.drop(err == nil)) }()
+	w.next = time.Now().Add(cfg.CommitInterval)
+	for w.ctx.Err() == nil {
+		if err := w.step(); err != nil {
+			return progressed, err
+		}
+		if w.commitDue() {
+			if err := w.commit(context.WithoutCancel(w.ctx)); err != nil {
+				return progressed, err
+			}
+			progressed = true
+			s.AllowRebalance()
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), closeTimeout)
+	defer cancel()
+	return progressed, w.commit(ctx)
+}
+
+// drop ends the session and its tasks. Only after a clean end is everything committed.
+func (w *worker) drop(clean bool) error {
+	w.up.Store(false)
+	if !clean {
+		for _, t := range w.tasks {
+			if t.running {
+				t.engine.Abort()
+			}
+		}
+	}
+	var errs []error
+	for _, t := range w.tasks {
+		w.rt.hide(t)
+		errs = append(errs, t.close())
+	}
+	w.tasks, w.parts = nil, nil
+	if clean {
+		w.s.Close()
+	} else {
+		w.s.Kill()
+	}
+	w.slab.Reset()
+	return errors.Join(errs...)
+}
+
+// step polls once and processes what is there, until it is time to commit.
+func (w *worker) step() error {
+	fetches, err := w.fetch()
+	if err != nil {
+		return err
+	}
+	if err := w.changes(); err != nil {
+		return err
+	}
+	if err := w.startRestored(); err != nil {
+		return err
+	}
+	if err := w.enqueue(fetches); err != nil {
+		return err
+	}
+	w.checkUp()
+	return w.process()
+}
+
+// fetch polls: without waiting while there is something to process, else until something comes or is due.
+func (w *worker) fetch() (kgo.Fetches, error) {
+	if w.runnable() {
+		return w.s.TryPoll(pollRecords)
+	}
+	wait := idlePoll
+	if w.moved {
+		wait = time.Until(w.next)
+	}
+	for _, t := range w.tasks {
+		if at, ok := t.engine.NextPunctuation(); ok && t.running {
+			wait = min(wait, time.Until(at))
+		}
+		for _, p := range t.parts {
+			if !p.waiting.IsZero() {
+				wait = min(wait, time.Until(p.waiting.Add(patience)))
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, max(wait, 0))
+	defer cancel()
+	w.poll.Lock()
+	w.poll.cancel = cancel
+	if w.poll.woken {
+		w.poll.woken = false
+		cancel()
+	}
+	w.poll.Unlock()
+	fetches, err := w.s.Poll(ctx, pollRecords)
+	w.poll.Lock()
+	w.poll.cancel = nil
+	w.poll.Unlock()
+	return fetches, err
+}
+
+// wake ends a poll that waits. Any goroutine may call it.
+func (w *worker) wake() {
+	w.poll.Lock()
+	defer w.poll.Unlock()
+	w.wakeLocked()
+}
+
+func (w *worker) wakeLocked() {
+	if w.poll.cancel != nil {
+		w.poll.cancel()
+		return
+	}
+	w.poll.woken = true
+}
+
+// arrived is called by the restorer when a job is done.
+func (w *worker) arrived(j *restoreJob) {
+	w.poll.Lock()
+	defer w.poll.Unlock()
+	w.poll.restored = append(w.poll.restored, j)
+	w.wakeLocked()
+}
+
+// runnable reports whether a task has something to process now.
+func (w *worker) runnable() bool {
+	for _, t := range w.tasks {
+		if t.running && t.engine.BufferedAll() > 0 && t.ready(1, time.Now) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// changes follows the group: what it takes was committed before.
+func (w *worker) changes() error {
+	var jobs []*restoreJob
+	for _, c := range w.s.Changes() {
+		if err := w.revoked(c.Revoked); err != nil {
+			return err
+		}
+		given, err := w.assigned(c.Assigned)
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, given...)
+	}
+	jobs = slices.DeleteFunc(jobs, func(j *restoreJob) bool { return j.ctx.Err() != nil })
+	for _, j := range jobs {
+		j.begun = true
+	}
+	if len(jobs) > 0 {
+		w.rt.restorer.restore(jobs)
+	}
+	return nil
+}
+
+func (w *worker) revoked(gone session.Partitions) error {
+	var errs []error
+	for topic, ps := range gone {
+		for _, p := range ps {
+			at := w.parts[tp{topic, p}]
+			if at == nil {
+				continue
+			}
+			t := at.task
+			for _, other := range t.parts {
+				delete(w.parts, other.tp)
+			}
+			w.tasks = slices.DeleteFunc(w.tasks, func(o *task) bool { return o == t })
+			w.log.Info("task given up", "task", t.id.String())
+			w.rt.hide(t)
+			errs = append(errs, t.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// assigned makes the tasks of newly given partitions.
+func (w *worker) assigned(given session.Partitions) ([]*restoreJob, error) {
+	if len(given) == 0 {
+		return nil, nil
+	}
+	var jobs []*restoreJob
+	for i := range w.rt.layout {
+		sub := &w.rt.layout[i]
+		for n := range sub.tasks() {
+			parts := sub.partitions(n)
+			var have []tp
+			for topic := range parts {
+				if slices.Contains(given[topic], n) && w.parts[tp{topic, n}] == nil {
+					have = append(have, tp{topic, n})
+				}
+			}
+			if len(have) == 0 {
+				continue
+			}
+			if len(have) < len(parts) {
+				return nil, &session.Error{Op: "take task " + engine.TaskID{Sub: sub.id, Partition: n}.String(),
+					Err: fmt.Errorf("the group gave %v of the partitions %v", have, parts)}
+			}
+			t, err := w.newTask(w.rt.cfg.Plan.Subs[sub.id], n, have)
+			if err != nil {
+				return nil, err
+			}
+			for _, p := range t.parts {
+				w.parts[p.tp] = p
+			}
+			w.tasks = append(w.tasks, t)
+			j := &restoreJob{task: t, done: make(chan struct{}), notify: w.arrived}
+			j.ctx, j.cancel = context.WithCancelCause(w.rt.restorer.ctx)
+			t.job = j
+			jobs = append(jobs, j)
+		}
+	}
+	slices.SortFunc(w.tasks, func(a, b *task) int {
+		if a.id.Sub != b.id.Sub {
+			return a.id.Sub - b.id.Sub
+		}
+		return int(a.id.Partition - b.id.Partition)
+	})
+	return jobs, nil
+}
+
+// startRestored starts the tasks whose stores are there, and reads on.
+func (w *worker) startRestored() error {
+	w.poll.Lock()
+	jobs := w.poll.restored
+	w.poll.restored = nil
+	w.poll.Unlock()
+	for _, j := range jobs {
+		t := j.task
+		if !slices.Contains(w.tasks, t) {
+			continue // given up meanwhile
+		}
+		if j.err != nil {
+			return cmp.Or(w.ctx.Err(), j.err)
+		}
+		if err := t.start(w.rt.latest); err != nil {
+			return err
+		}
+		w.rt.show(t)
+		w.log.Info("task runs", "task", t.id.String())
+		resume := session.Partitions{}
+		for _, p := range t.parts {
+			resume[p.topic] = append(resume[p.topic], p.p)
+		}
+		w.s.Resume(resume)
+	}
+	return nil
+}
+
+func (w *worker) checkUp() {
+	if w.up.Load() || w.s.Member() == "" {
+		return
+	}
+	for _, t := range w.tasks {
+		if !t.running {
+			return
+		}
+	}
+	w.up.Store(true)
+	w.rt.checkReady()
+}
+
+// enqueue hands records to their tasks, control records left out.
+func (w *worker) enqueue(fetches kgo.Fetches) (err error) {
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		p := w.parts[tp{f.Topic, f.Partition}]
+		if p == nil || !p.task.running {
+			if len(f.Records) > 0 { // they would be lost
+				err = &session.Error{Op: "read " + f.Topic, Err: fmt.Errorf("records came of partition %d, which no running task has", f.Partition)}
+			}
+			return
+		}
+		if f.LastStableOffset > p.end {
+			p.end = f.LastStableOffset
+		}
+		n := len(f.Records)
+		if n == 0 {
+			return
+		}
+		last := f.Records[n-1]
+		recs := f.Records
+		if slices.ContainsFunc(recs, func(r *kgo.Record) bool { return r.Attrs.IsControl() }) {
+			recs = slices.DeleteFunc(recs, func(r *kgo.Record) bool { return r.Attrs.IsControl() })
+		}
+		e := p.task.engine
+		e.Enqueue(f.Topic, f.Partition, recs)
+		e.NotePosition(f.Topic, f.Partition, last.Offset+1, last.LeaderEpoch)
+		p.position = last.Offset + 1
+		w.moved = true
+	})
+	return err
+}
+
+// process runs the tasks until nothing is left or it is time to commit, in steps so that none waits for long.
+func (w *worker) process() error {
+	for {
+		worked := false
+		for _, t := range w.tasks {
+			if !t.running {
+				continue
+			}
+			if max := t.ready(processStep, time.Now); max > 0 {
+				n, err := t.engine.Process(max)
+				if err == nil {
+					err = w.sendErr
+				}
+				if err != nil {
+					return w.taskError(t, err)
+				}
+				worked = worked || n > 0
+			}
+			if err := t.engine.Punctuate(time.Now()); err != nil {
+				return w.taskError(t, err)
+			}
+			if t.engine.Dirty() {
+				w.moved = true
+			}
+			if t.engine.TakeCommitRequest() {
+				w.next = time.Time{}
+			}
+		}
+		if !worked || w.commitDue() {
+			return nil
+		}
+	}
+}
+
+func (w *worker) taskError(t *task, err error) error {
+	if w.ctx.Err() != nil {
+		return w.ctx.Err() // a retry that was cut short
+	}
+	if session.Recoverable(err) {
+		return err
+	}
+	return fmt.Errorf("task %s: %w", t.id, err)
+}
+
+// commitDue reports whether it is time: by the clock, because a rebalance waits, or because memory fills.
+func (w *worker) commitDue() bool {
+	return w.s.RebalanceWanted() || w.sent > w.rt.cfg.MaxSentBytes || w.rt.cfg.DB.Full() || !time.Now().Before(w.next)
+}
+
+func (w *worker) send(r *kgo.Record) {
+	w.sent += int64(len(r.Key) + len(r.Value) + 64)
+	if err := w.s.Send(r, w.sentAck); err != nil && w.sendErr == nil {
+		w.sendErr = err
+	}
+}
+
+// acked is for changelog records.
+func (w *worker) acked(r *kgo.Record, err error) { w.sentAck(r, err) }
+
+func (w *worker) sleep(d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
+}
