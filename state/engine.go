@@ -52,15 +52,15 @@ func (db *DB) engineLocked(m Medium) (*engine, error) {
 	return e, nil
 }
 
-// pebbleOptions splits the memory: an eighth or less to a memtable, a quarter to the block cache, half to the decoded
-// caches. The engines other than Disk are small.
+// pebbleOptions splits the memory: half goes to the decoded caches, half to Pebble's block cache, from which Pebble
+// takes its memtables; so one of these is a sixteenth at most. The engines other than Disk are small.
 func (db *DB) pebbleOptions(m Medium) *pebble.Options {
 	o := &pebble.Options{
 		FS:                          db.opt.FS,
 		DisableWAL:                  m != Logged,
 		FormatMajorVersion:          pebble.FormatNewest,
-		CacheSize:                   db.opt.MemoryBytes / 4,
-		MemTableSize:                uint64(min(64<<20, max(1<<20, db.opt.MemoryBytes/8))),
+		CacheSize:                   db.opt.MemoryBytes / 2,
+		MemTableSize:                uint64(min(64<<20, max(1<<20, db.opt.MemoryBytes/16))),
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,
@@ -72,7 +72,7 @@ func (db *DB) pebbleOptions(m Medium) *pebble.Options {
 		}},
 	}
 	if m != Disk {
-		o.CacheSize, o.MemTableSize = o.CacheSize/8, max(1<<20, o.MemTableSize/8)
+		o.CacheSize, o.MemTableSize = o.CacheSize/8, max(512<<10, o.MemTableSize/8)
 	}
 	if m == Memory {
 		o.FS = vfs.NewMem()
@@ -80,7 +80,10 @@ func (db *DB) pebbleOptions(m Medium) *pebble.Options {
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	o.TargetFileSizes[0] = 32 << 20
+	// A filter is one block for a whole file: it must be small beside the cache, or each miss reads it again.
+	for i := range o.TargetFileSizes {
+		o.TargetFileSizes[i] = min(32<<20, max(2<<20, o.CacheSize/16))
+	}
 	return o
 }
 

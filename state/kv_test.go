@@ -235,7 +235,7 @@ func TestFailedChangeInPlaceIsUndone(t *testing.T) {
 func TestTinyBudgetEvictsButLosesNothing(t *testing.T) {
 	db := openMem(t, nil, 1) // 16 MiB, of which 8 are for caches
 	s := openKV(t, shard(t, db, "s", ShardOptions{}), serde.Int64, serde.Int64, StoreOptions{})
-	const keys = 300_000 // 24 MB of entries
+	const keys = 160_000 // 13 MB of entries
 	for round := range int64(2) {
 		for i := range int64(keys) {
 			e := must[*Entry[int64, int64]](t)(s.Entry(nil, i))

@@ -292,7 +292,7 @@ func TestModel(t *testing.T) {
 			for i := range int64(40) {
 				m.keys = append(m.keys, i*i*7919)
 			}
-			m.run(3000)
+			m.run(1500)
 		})
 		t.Run(fmt.Sprintf("string/%d", seed), func(t *testing.T) {
 			m := &model[string, map[string]int]{t: t, r: rand.New(rand.NewPCG(4, seed)), opt: Options{Dir: "d", FS: vfs.NewMem()},
@@ -309,7 +309,7 @@ func TestModel(t *testing.T) {
 			}
 			slices.Sort(m.keys)
 			m.keys = slices.Compact(m.keys)
-			m.run(3000)
+			m.run(1500)
 		})
 	}
 }
