@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"path/filepath"
 	"testing"
 	"time"
@@ -190,4 +191,12 @@ func TestAppendReadAcrossSegmentsAndRestart(t *testing.T) {
 			mustClose(t, l)
 		})
 	}
+}
+
+// resequence turns a batch that was appended before into the next one of its producer.
+func resequence(b record.Batch, seq int32) {
+	b.SetBaseOffset(0)
+	b[53], b[54], b[55], b[56] = byte(seq>>24), byte(seq>>16), byte(seq>>8), byte(seq)
+	crc := crc32.Checksum(b[21:], castagnoli)
+	b[17], b[18], b[19], b[20] = byte(crc>>24), byte(crc>>16), byte(crc>>8), byte(crc)
 }

@@ -91,7 +91,7 @@ func (l *Log) readSegment(s *segment, o *ReadOptions, limit int64) (batches []by
 	}
 	size := s.size.Load()
 	w := l.window()
-	pos, err := s.locate(f, o.From, size, w)
+	pos, exact, err := s.locate(f, o.From, size, w)
 	l.scratch.Put(w)
 	if err != nil {
 		return nil, 0, l.readFailed(err)
@@ -99,7 +99,7 @@ func (l *Log) readSegment(s *segment, o *ReadOptions, limit int64) (batches []by
 	if pos >= size {
 		return nil, 0, nil
 	}
-	batches, next, err = s.read(f, pos, size, limit, o)
+	batches, next, err = s.read(f, pos, size, limit, exact, o)
 	if err != nil {
 		return nil, 0, l.readFailed(err)
 	}
@@ -131,8 +131,8 @@ func (l *Log) loadSegment(s *segment, f vfs.File) error {
 	return nil
 }
 
-// read reads whole batches from pos on that begin below limit.
-func (s *segment) read(f vfs.File, pos, size, limit int64, o *ReadOptions) (batches []byte, next int64, err error) {
+// read reads whole batches from pos on that begin below limit. exact says that a batch begins at o.From.
+func (s *segment) read(f vfs.File, pos, size, limit int64, exact bool, o *ReadOptions) (batches []byte, next int64, err error) {
 	want := int(min(int64(max(o.MaxBytes, 0)), size-pos))
 	if o.MinOne {
 		want = int(min(int64(max(want, record.HeaderBytes)), size-pos))
@@ -147,6 +147,11 @@ func (s *segment) read(f vfs.File, pos, size, limit int64, o *ReadOptions) (batc
 	buf = buf[:want]
 	if err := readFull(f, buf, pos); err != nil {
 		return nil, 0, fmt.Errorf("%s at byte %d: %w", s.name, pos, err)
+	}
+	if b := record.Batch(buf); pos < s.tail && !s.gaps() {
+		if first, last := b.BaseOffset(), b.LastOffset(); first > o.From || last < o.From || first != o.From && exact {
+			return nil, 0, corruption(s.name, pos, fmt.Errorf("batch %d to %d where offset %d should be", first, last, o.From))
+		}
 	}
 	n, next, err := s.whole(buf, pos, size, limit)
 	if err == nil && n == 0 && o.MinOne {
@@ -167,6 +172,9 @@ func (s *segment) whole(buf []byte, pos, size, limit int64) (n int, next int64, 
 				return n, next, nil // the next read will tell
 			}
 			return 0, 0, err
+		}
+		if n > 0 && b.BaseOffset() != next && pos+int64(n) < s.tail && !s.gaps() {
+			return n, next, nil // likewise
 		}
 		length := b.Length()
 		if b.BaseOffset() >= limit || length > len(buf)-n {

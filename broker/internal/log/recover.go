@@ -76,6 +76,13 @@ func (r *recovery) run() error {
 		r.cfg.Logger.Warn("the log start is taken from the first segment", "partition", r.cfg.Name, "error", err)
 		r.start = 0
 	}
+	// Segments wholly below the log start were about to be removed.
+	for len(bases) > 1 && bases[1] <= r.start {
+		if err := newSegment(l.fsys, l.dir, bases[0]).drop(); err != nil {
+			return err
+		}
+		bases = bases[1:]
+	}
 	if err := r.openSegments(bases); err != nil {
 		return err
 	}
@@ -316,7 +323,7 @@ func (r *recovery) reopenLast() error {
 	return err
 }
 
-// settleStart brings log start and segments together: segments wholly below it were about to be removed.
+// settleStart brings log start and segments together.
 func (r *recovery) settleStart() error {
 	if end := r.ends[len(r.ends)-1]; end < r.start {
 		// Everything up to the log start had been deleted, and a crash took what came after.
@@ -327,13 +334,6 @@ func (r *recovery) settleStart() error {
 		}
 		r.segs = nil
 		return r.begin(r.start)
-	}
-	for len(r.segs) > 1 && r.segs[1].base <= r.start {
-		s := r.segs[0]
-		r.segs, r.ends = r.segs[1:], r.ends[1:]
-		if err := s.drop(); err != nil {
-			return err
-		}
 	}
 	r.start = max(r.start, r.segs[0].base)
 	return nil
@@ -420,24 +420,29 @@ func (l *Log) replay(segs []*segment, ps *producers, from, to, now int64, aborte
 
 // replayAborted makes the transaction index of one closed segment from the batches up to its end.
 func (l *Log) replayAborted(want *segment) ([]abortedEntry, error) {
-	segs := *l.view.Load()
-	ps, at := newProducers(), segs[0].base
-	for _, s := range slices.Backward(segs) {
-		if s.base > want.base {
-			continue
-		}
-		if got, err := readSnapshot(l.fsys, l.dir, s.base, time.Now()); err == nil {
-			ps, at = got, s.base
-			break
-		}
-	}
+	ps, at := l.nearestSnapshot(want.base)
 	var out []abortedEntry
-	err := l.replay(segs, ps, at, l.endOf(want), 0, func(s *segment, e abortedEntry) {
+	err := l.replay(*l.view.Load(), ps, at, l.endOf(want), 0, func(s *segment, e abortedEntry) {
 		if s == want {
 			out = append(out, e)
 		}
 	})
 	return out, err
+}
+
+// nearestSnapshot returns the newest usable snapshot at the base of a segment at or before an offset, and that base; or
+// nothing known at the start of the log.
+func (l *Log) nearestSnapshot(before int64) (*producers, int64) {
+	segs := *l.view.Load()
+	for _, s := range slices.Backward(segs) {
+		if s.base > before {
+			continue
+		}
+		if ps, err := readSnapshot(l.fsys, l.dir, s.base, time.Now()); err == nil {
+			return ps, s.base
+		}
+	}
+	return newProducers(), segs[0].base
 }
 
 // finish makes what was recovered durable and sets the bounds.

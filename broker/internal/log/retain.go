@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/leatstream/leat/internal/vfs"
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
@@ -41,6 +42,16 @@ func (l *Log) moveStartLocked(to int64) (gone []*segment, moved bool, err error)
 	if to <= l.start.Load() {
 		return nil, false, nil
 	}
+	segs := *l.view.Load()
+	n := 0
+	for n+1 < len(segs) && segs[n+1].base <= to {
+		n++
+	}
+	if n > 0 {
+		if err := l.keepProducersLocked(segs[n-1], segs[n].base); err != nil {
+			return nil, false, l.writeFailedLocked("write a producer snapshot", err)
+		}
+	}
 	if err := writeStart(l.fsys, l.dir, to); err != nil {
 		return nil, false, l.writeFailedLocked("write the log start", err)
 	}
@@ -48,11 +59,6 @@ func (l *Log) moveStartLocked(to int64) (gone []*segment, moved bool, err error)
 		l.lso.Store(to)
 	}
 	l.start.Store(to)
-	segs := *l.view.Load()
-	n := 0
-	for n+1 < len(segs) && segs[n+1].base <= to {
-		n++
-	}
 	if n > 0 {
 		gone = segs[:n]
 		rest := slices.Clone(segs[n:])
@@ -60,6 +66,31 @@ func (l *Log) moveStartLocked(to int64) (gone []*segment, moved bool, err error)
 		l.mu.rolled = slices.DeleteFunc(l.mu.rolled, func(s *segment) bool { return slices.Contains(gone, s) })
 	}
 	return gone, true, nil
+}
+
+// keepProducersLocked makes the snapshot at base durable, before the batches it was made from go with last and the
+// segments before it. Else a crash would make the log forget producers whose batches are all deleted, and take their
+// retries for something new.
+func (l *Log) keepProducersLocked(last *segment, base int64) error {
+	last.mu.Lock()
+	data := last.snapshot
+	last.snapshot = nil // or a seal still under way would write it again, unsynced
+	last.mu.Unlock()
+	name := fileName(l.dir, base, ".snapshot")
+	if data == nil {
+		var err error
+		if data, err = vfs.ReadFile(l.fsys, name, maxSnapshotFileBytes); err == nil {
+			_, err = decodeProducers(data, 0)
+		}
+		if err != nil { // a crash took it before: once more from the batches
+			ps, at := l.nearestSnapshot(base)
+			if err := l.replay(*l.view.Load(), ps, at, base, 0, func(*segment, abortedEntry) {}); err != nil {
+				return err
+			}
+			data = ps.encode()
+		}
+	}
+	return vfs.ReplaceFile(l.fsys, name, data)
 }
 
 func (l *Log) dropAll(segs []*segment) error {

@@ -24,12 +24,17 @@ type seal struct {
 	maxTS   int64
 	maxAt   int64 // last offset of the batch with maxTS
 	firstTS int64
+	flags   uint32    // sealGaps
 	sums    [3]uint32 // CRC-32C of .index, .timeindex, .txnindex
 }
 
+// sealGaps says that offsets are missing in the segment, as compaction leaves it. In any other, batches follow each
+// other without a gap, which is checked: the CRC of a batch does not cover its offset.
+const sealGaps = 1
+
 const (
 	sealMagic = "LEATSEA1"
-	sealBytes = 8 + 5*8 + 3*4 + 4
+	sealBytes = 8 + 5*8 + 4*4 + 4
 	// maxIndexBytes bounds an index file: an entry of 12 bytes for each batch of a 2 GiB segment at the least.
 	maxIndexBytes = 1 << 30
 )
@@ -42,6 +47,7 @@ func (s *seal) encode() []byte {
 	for _, v := range [...]int64{s.size, s.end, s.maxTS, s.maxAt, s.firstTS} {
 		out = be.AppendUint64(out, uint64(v))
 	}
+	out = be.AppendUint32(out, s.flags)
 	for _, v := range s.sums {
 		out = be.AppendUint32(out, v)
 	}
@@ -55,8 +61,9 @@ func decodeSeal(b []byte) (seal, error) {
 	}
 	v := func(i int) int64 { return int64(be.Uint64(b[8+8*i:])) }
 	s := seal{size: v(0), end: v(1), maxTS: v(2), maxAt: v(3), firstTS: v(4)}
+	s.flags = be.Uint32(b[48:])
 	for i := range s.sums {
-		s.sums[i] = be.Uint32(b[48+4*i:])
+		s.sums[i] = be.Uint32(b[52+4*i:])
 	}
 	return s, nil
 }
@@ -80,10 +87,10 @@ func (s *segment) writeSeal(size, end int64) error {
 		return nil
 	}
 	s.noteTime()
-	v := seal{size: size, end: end, maxTS: s.mu.maxTS, maxAt: s.mu.maxAt, firstTS: s.firstTS}
-	if v == (seal{size: s.mu.seal.size, end: s.mu.seal.end, maxTS: s.mu.seal.maxTS, maxAt: s.mu.seal.maxAt, firstTS: s.mu.seal.firstTS}) {
+	if size == s.mu.seal.size && end == s.mu.seal.end && size > 0 {
 		return nil // nothing has changed since
 	}
+	v := seal{size: size, end: end, maxTS: s.mu.maxTS, maxAt: s.mu.maxAt, firstTS: s.firstTS, flags: s.mu.seal.flags & sealGaps}
 	files := [...]struct {
 		suffix string
 		data   []byte
@@ -154,6 +161,7 @@ func (s *segment) load(file vfs.File, interval int, rebuildAborted func() ([]abo
 	s.mu.Unlock()
 	// Into a twin, so that readers meet all of it or nothing.
 	twin := newSegment(s.fsys, s.dir, s.base)
+	twin.mu.seal.flags = s.mu.seal.flags
 	pos, err := twin.scan(file, 0, size, s.base, func(b record.Batch, pos int64) error {
 		twin.note(b, pos, interval)
 		return nil
@@ -175,7 +183,7 @@ func (s *segment) load(file vfs.File, interval int, rebuildAborted func() ([]abo
 	s.aborted.reset(aborted)
 	s.mu.maxTS, s.mu.maxAt, s.firstTS = twin.mu.maxTS, twin.mu.maxAt, twin.firstTS
 	s.verified.Store(size)
-	s.mu.seal = seal{} // what is on disk does not hold; it is written anew at the next close
+	s.mu.seal = seal{flags: s.mu.seal.flags} // what is on disk does not hold; it is written anew at the next close
 	s.loaded.Store(true)
 	return nil
 }

@@ -197,6 +197,13 @@ func (s *segment) maxTimestamp() (ts, at int64) {
 	return s.mu.maxTS, s.mu.maxAt
 }
 
+// gaps reports whether offsets may be missing between batches.
+func (s *segment) gaps() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.seal.flags&sealGaps != 0
+}
+
 // rel makes an offset relative; offsets beyond what a segment may hold become the largest.
 func (s *segment) rel(offset int64) uint32 {
 	return uint32(min(max(offset-s.base, 0), math.MaxInt32))
@@ -233,17 +240,22 @@ func (s *segment) checkHeader(b record.Batch, pos, size int64) error {
 	return nil
 }
 
-// locate returns the position of the first batch whose last offset is at least from, or size if there is none.
-func (s *segment) locate(f vfs.File, from, size int64, scratch *[windowBytes]byte) (int64, error) {
+// locate returns the position of the first batch whose last offset is at least from, or size if there is none. exact
+// says that the batch must begin with from.
+func (s *segment) locate(f vfs.File, from, size int64, scratch *[windowBytes]byte) (pos int64, exact bool, err error) {
 	rel := s.rel(from)
 	if h := s.hint.Load(); uint32(h>>32) == rel && h != 0 && int64(uint32(h)) <= size {
-		return int64(uint32(h)), nil
+		return int64(uint32(h)), true, nil
 	}
-	p, exact := searchOffset(s.offsets.all(), rel)
-	if exact || from <= s.base {
-		return int64(p), nil
+	if from <= s.base {
+		return 0, from == s.base, nil
 	}
-	return s.hop(f, int64(p), size, scratch, func(b record.Batch) bool { return b.LastOffset() >= from })
+	p, known := searchOffset(s.offsets.all(), rel)
+	if known {
+		return int64(p), false, nil
+	}
+	pos, err = s.hop(f, int64(p), size, scratch, func(b record.Batch) bool { return b.LastOffset() >= from })
+	return pos, false, err
 }
 
 // hop goes from header to header, from pos on, until found says so; it returns that position, or size.
@@ -287,12 +299,13 @@ func readFull(f io.ReaderAt, p []byte, off int64) error {
 }
 
 // scan reads whole batches from pos on, checks each and hands it to f, until the size given or the first that is not
-// good. It returns where it stopped and, if that is not size, why: an error that wraps record.ErrCorrupt or
+// good or does not follow its predecessor. It returns where it stopped and, if that is not size, why: an error that wraps record.ErrCorrupt or
 // record.ErrShort says that the bytes there are not a batch; others come from the file or from f. next is the offset
-// expected at least at pos.
+// expected at pos.
 func (s *segment) scan(file vfs.File, pos, size, next int64, f func(b record.Batch, pos int64) error) (int64, error) {
 	buf := make([]byte, min(1<<20, max(size-pos, record.HeaderBytes)))
 	var have []byte // unread bytes, at pos
+	gaps := s.gaps()
 	for pos < size {
 		b, err := record.Parse(have)
 		if errors.Is(err, record.ErrShort) && int64(len(have)) < size-pos {
@@ -312,8 +325,8 @@ func (s *segment) scan(file vfs.File, pos, size, next int64, f func(b record.Bat
 		if err == nil {
 			err = b.Validate()
 		}
-		if err == nil && b.BaseOffset() < next {
-			err = fmt.Errorf("%w: offset %d, want at least %d", record.ErrCorrupt, b.BaseOffset(), next)
+		if err == nil && (b.BaseOffset() < next || b.BaseOffset() > next && !gaps) {
+			err = fmt.Errorf("%w: offset %d, want %d", record.ErrCorrupt, b.BaseOffset(), next)
 		}
 		if err == nil && b.LastOffset()-s.base > math.MaxInt32 {
 			err = fmt.Errorf("%w: offset %d in the segment of %d", record.ErrCorrupt, b.LastOffset(), s.base)

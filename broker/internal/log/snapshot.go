@@ -39,7 +39,7 @@ func (ps *producers) encode() []byte {
 	out = be.AppendUint32(out, uint32(len(ids)))
 	for _, id := range ids {
 		p := ps.byID[id]
-		last := batchMeta{lastSeq: -1, lastOffset: p.lastStart, ts: p.lastTime}
+		last := batchMeta{lastSeq: -1, lastOffset: p.lastStart}
 		if p.n > 0 {
 			last = *p.last()
 		}
@@ -48,7 +48,7 @@ func (ps *producers) encode() []byte {
 		out = be.AppendUint32(out, uint32(last.lastSeq))
 		out = be.AppendUint64(out, uint64(last.lastOffset))
 		out = be.AppendUint32(out, uint32(last.delta))
-		out = be.AppendUint64(out, uint64(last.ts))
+		out = be.AppendUint64(out, uint64(p.lastTime))
 		out = be.AppendUint32(out, uint32(p.coordEp))
 		out = be.AppendUint64(out, uint64(p.txnFirst))
 	}

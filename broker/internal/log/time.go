@@ -69,7 +69,7 @@ func (l *Log) timeInSegment(s *segment, ts, start, limit int64) (t TimeOffset, f
 	w := l.window()
 	defer l.scratch.Put(w)
 	from := max(s.base+int64(searchTime(s.times.all(), ts)), start)
-	pos, err := s.locate(f, from, size, w)
+	pos, _, err := s.locate(f, from, size, w)
 	for err == nil && pos < size {
 		// Batches whose largest time is early enough are passed by their headers alone.
 		pos, err = s.hop(f, pos, size, w, func(b record.Batch) bool {
