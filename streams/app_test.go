@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/leatstream/leat/broker"
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/streams"
 	"github.com/leatstream/leat/streams/internal/failpoint"
@@ -247,9 +248,28 @@ func startFake(t testing.TB) *kfake.Cluster {
 	return fake
 }
 
-// onEach runs a test on every log there is: kfake, and the brokers that LEAT_TEST_BOOTSTRAP names.
+// startBroker starts ours, reached in process by this test, and over TCP by its child processes.
+func startBroker(t testing.TB) *broker.Broker {
+	t.Helper()
+	br, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}, Logger: logger(t).With("part", "broker")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := br.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return br
+}
+
+// onEach runs a test on every log there is: kfake, our broker, and the brokers that LEAT_TEST_BOOTSTRAP names.
 func onEach(t *testing.T, f func(t *testing.T, b *bench)) {
 	t.Run("kfake", func(t *testing.T) { f(t, newBench(t, startFake(t).ListenAddrs())) })
+	t.Run("leat", func(t *testing.T) {
+		br := startBroker(t)
+		f(t, newBench(t, []string{br.Addr()}, kgo.Dialer(br.Dialer())))
+	})
 	t.Run("external", func(t *testing.T) {
 		addrs := os.Getenv("LEAT_TEST_BOOTSTRAP")
 		if addrs == "" {

@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
+	"github.com/leatstream/leat/broker"
 	"github.com/leatstream/leat/streams/internal/failpoint"
 	"github.com/leatstream/leat/streams/internal/session"
 )
@@ -52,6 +53,20 @@ func startFake(t *testing.T) cluster {
 	}
 	t.Cleanup(fake.Close)
 	return cluster{opts: []kgo.Opt{kgo.SeedBrokers(fake.ListenAddrs()...)}, fake: fake}
+}
+
+func startBroker(t *testing.T) cluster {
+	t.Helper()
+	br, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}, Logger: logger(t).With("part", "broker")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := br.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return cluster{opts: []kgo.Opt{kgo.SeedBrokers(br.Addr())}}
 }
 
 func external(t *testing.T) cluster {
@@ -325,6 +340,7 @@ func (tr *trial) verify(n int, within time.Duration) {
 
 func onEach(t *testing.T, f func(t *testing.T, c cluster)) {
 	t.Run("kfake", func(t *testing.T) { f(t, startFake(t)) })
+	t.Run("leat", func(t *testing.T) { f(t, startBroker(t)) })
 	t.Run("external", func(t *testing.T) { f(t, external(t)) })
 }
 
