@@ -54,6 +54,9 @@ func openLog(ctx context.Context, c Config, st *state) (*schemaLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: configure the Kafka client: %w", err)
 	}
+	if seeds, ok := client.OptValue(kgo.SeedBrokers).([]string); ok {
+		c.Brokers = seeds // ClientOpts may name others, and messages should tell the truth
+	}
 	l := &schemaLog{client: client, topic: c.Topic, state: st, logger: c.Logger, timeout: c.WriteTimeout,
 		writer: make(chan struct{}, 1), done: make(chan struct{}), unsure: true}
 	l.mu.moved = make(chan struct{})
