@@ -43,6 +43,7 @@ type Log struct {
 	high  atomic.Int64
 	end   atomic.Int64
 	epoch atomic.Int32
+	left  atomic.Bool // closed or deleted: mu.gone says which
 
 	work  syncWork
 	watch watchers
@@ -215,6 +216,7 @@ func (l *Log) leave(why error) bool {
 		return false
 	}
 	l.mu.gone = why
+	l.left.Store(true)
 	l.mu.Unlock()
 	l.syncer.forget(l)
 	if why == ErrClosed {

@@ -197,6 +197,11 @@ func TestAppendReadAcrossSegmentsAndRestart(t *testing.T) {
 func resequence(b record.Batch, seq int32) {
 	b.SetBaseOffset(0)
 	b[53], b[54], b[55], b[56] = byte(seq>>24), byte(seq>>16), byte(seq>>8), byte(seq)
+	reseal(b)
+}
+
+// reseal renews the CRC of a batch that a test has changed.
+func reseal(b record.Batch) {
 	crc := crc32.Checksum(b[21:], castagnoli)
 	b[17], b[18], b[19], b[20] = byte(crc>>24), byte(crc>>16), byte(crc>>8), byte(crc)
 }

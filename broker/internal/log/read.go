@@ -54,11 +54,11 @@ func (l *Log) readOnce(o *ReadOptions) (ReadResult, error) {
 	if o.Committed {
 		limit = b.LastStable
 	}
+	if l.left.Load() || segs[0].base > o.From {
+		return res, errDropped
+	}
 	if o.From >= limit {
 		return res, nil
-	}
-	if segs[0].base > o.From {
-		return res, errDropped
 	}
 	i := sort.Search(len(segs), func(i int) bool { return segs[i].base > o.From }) - 1
 	for ; i < len(segs) && segs[i].base < limit; i++ {

@@ -34,6 +34,9 @@ func (l *Log) usable() error {
 }
 
 func (l *Log) offsetForTime(ts int64, committed bool) (TimeOffset, bool, error) {
+	if l.left.Load() {
+		return TimeOffset{}, false, errDropped
+	}
 	b := l.Bounds()
 	segs := *l.view.Load()
 	limit := b.HighWatermark
@@ -141,6 +144,9 @@ func (l *Log) MaxTimestamp() (t TimeOffset, found bool, err error) {
 }
 
 func (l *Log) maxTimestamp() (TimeOffset, bool, error) {
+	if l.left.Load() {
+		return TimeOffset{}, false, errDropped
+	}
 	var best *segment
 	bestTS := int64(-1)
 	b := l.Bounds()
