@@ -181,9 +181,17 @@ func (l *schemaLog) read(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		failed := false
 		fetches.EachError(func(topic string, partition int32, err error) {
+			failed = true
 			l.logger.Warn("cannot read the schema registry's topic", "topic", topic, "partition", partition, "err", err)
 		})
+		if failed { // what the client does not retry itself would come back at once
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
 		end := int64(-1)
 		fetches.EachRecord(func(r *kgo.Record) {
 			l.state.apply(r.Offset, r.Key, r.Value, r.Timestamp)
