@@ -130,10 +130,7 @@ func (t *transaction) completeLocked(skip map[TopicPartition]bool, adopt ...func
 		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if err := t.storeLocked(t.rec.completed(time.Now())); err != nil {
-			_ = t.storage(err)
-			return
-		}
+		t.oweLocked(t.rec.completed(time.Now()))
 		t.done = nil
 		for _, f := range adopt {
 			f()

@@ -13,8 +13,9 @@
 //  4. the next transaction of the id begins after Complete*, in the same journal, hence on disk after it.
 //
 // So a transaction costs three rounds of syncs: Ongoing and its data; Prepare*, whose end answers EndTxn; the markers. Complete*
-// shares the first round of the next transaction, whose first request waits here instead of being sent away with
-// CONCURRENT_TRANSACTIONS.
+// is owed to the journal for a moment, so that it can share a batch, hence a round, with the Ongoing of the next transaction,
+// whose first request waits here instead of being sent away with CONCURRENT_TRANSACTIONS. A crash in that moment costs a repetition
+// of the markers.
 //
 // Since Ongoing and data share a round, a power cut may leave data on disk without the Ongoing that covers it. Start sees both
 // and puts it right: see recover.go.
@@ -126,12 +127,13 @@ func (c *Coordinator) Close() {
 	}
 	c.mu.Unlock()
 	c.cancel()
+	c.wg.Wait()
 	for _, t := range c.all() {
 		t.mu.Lock()
 		t.stopTimerLocked()
+		t.payLocked()
 		t.mu.Unlock()
 	}
-	c.wg.Wait()
 }
 
 // run starts a goroutine that Close waits for; false if it is too late.
@@ -185,6 +187,9 @@ type transaction struct {
 	mu  sync.Mutex
 	rec record
 	end int64 // the journal has rec up to here; answers wait for it
+	// owed is the Complete* of rec as long as the journal does not have it; payUp writes it if nothing else comes.
+	owed  []byte
+	payUp *time.Timer
 	// done is closed when the Prepare* of rec has become Complete*; nil in other states.
 	done     chan struct{}
 	timer    *time.Timer
@@ -200,12 +205,52 @@ func newTransaction(c *Coordinator, id string) *transaction {
 
 // storeLocked makes next the state, if the journal takes it.
 func (t *transaction) storeLocked(next record) error {
-	end, err := t.c.journal.Append([]journal.Entry{{Key: encodeKey(t.id), Value: next.encode()}})
+	key := encodeKey(t.id)
+	entries := make([]journal.Entry, 0, 2)
+	if t.owed != nil {
+		entries = append(entries, journal.Entry{Key: key, Value: t.owed})
+	}
+	end, err := t.c.journal.Append(append(entries, journal.Entry{Key: key, Value: next.encode()}))
 	if err != nil {
 		return err
 	}
 	t.rec, t.end = next, max(t.end, end)
+	t.paidLocked()
 	return nil
+}
+
+// payDelay is how long a Complete* waits for company on its way to the journal.
+const payDelay = 10 * time.Millisecond
+
+// oweLocked makes a Complete* the state; the journal gets it with the next record, or soon.
+func (t *transaction) oweLocked(completed record) {
+	t.rec, t.owed = completed, completed.encode()
+	t.payUp = time.AfterFunc(payDelay, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.payLocked()
+	})
+}
+
+func (t *transaction) paidLocked() {
+	t.owed = nil
+	if t.payUp != nil {
+		t.payUp.Stop()
+		t.payUp = nil
+	}
+}
+
+// payLocked writes an owed Complete*. If the journal refuses, the next start of the broker completes the transaction again.
+func (t *transaction) payLocked() {
+	if t.owed == nil {
+		return
+	}
+	end, err := t.c.journal.Append([]journal.Entry{{Key: encodeKey(t.id), Value: t.owed}})
+	if err != nil {
+		_ = t.storage(err)
+	}
+	t.end = max(t.end, end)
+	t.paidLocked()
 }
 
 // settled locks the id once no end of an earlier transaction is under way, waiting for it up to the coordinator's patience.
