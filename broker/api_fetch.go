@@ -100,8 +100,32 @@ func decodeFetch(raw []byte, v int16) (*fetchRequest, error) {
 		}
 		req.topics = append(req.topics, t)
 	}
-	// Forgotten topics, rack and tags follow: nothing that a broker without sessions and racks looks at.
+	skipFetchRest(&rd, v)
 	return req, rd.Err()
+}
+
+// skipFetchRest passes over what a broker without sessions and racks does not look at.
+func skipFetchRest(rd *wire.Reader, v int16) {
+	flexible := v >= 12
+	if v >= 7 {
+		for n := rd.Count(flexible, 3); n > 0 && rd.Err() == nil; n-- { // forgotten topics
+			if v >= 13 {
+				rd.UUID()
+			} else {
+				rd.String(flexible)
+			}
+			rd.Span(4 * rd.Count(flexible, 4))
+			if flexible {
+				rd.SkipTags()
+			}
+		}
+	}
+	if v >= 11 {
+		rd.String(flexible) // rack
+	}
+	if flexible {
+		rd.SkipTags()
+	}
 }
 
 func decodeFetchPart(rd *wire.Reader, v int16) fetchPart {

@@ -290,6 +290,14 @@ func decodeRequest(ctx context.Context, row *route, frame []byte) (r *request, f
 	if r.body == nil {
 		return r, flexible, nil
 	}
+	if flexible {
+		if row.schema == nil {
+			return nil, false, fmt.Errorf("API %d version %d has no schema", r.key, r.version)
+		}
+		if err := row.schema.Check(r.raw, r.version); err != nil {
+			return nil, false, fmt.Errorf("body of API %d version %d: %w", r.key, r.version, err)
+		}
+	}
 	if err := r.body.ReadFrom(r.raw); err != nil {
 		return nil, false, fmt.Errorf("body of API %d version %d: %w", r.key, r.version, err)
 	}

@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/twmb/franz-go/pkg/kmsg"
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/broker/internal/wire"
+)
 
 // Keys that the frame loop treats in a special way.
 const (
@@ -22,6 +26,8 @@ type route struct {
 	// raw rows decode request.raw themselves (the record path: no copy, counts bounded by the frame).
 	raw   bool
 	serve handler
+	// schema guards the decoder of flexible versions; set by routes for rows that are not raw.
+	schema *wire.Schema
 }
 
 // routes is the one table of what this broker speaks. Version ranges: what real clients test for, not only what they speak;
@@ -47,7 +53,9 @@ func routes() routeTable {
 	}
 	rows = append(rows, coordinatorRoutes()...)
 	var t routeTable
+	guards := schemas()
 	for _, r := range rows {
+		r.schema = guards[r.key]
 		r.acceptMin = max(r.acceptMin, r.min)
 		t[r.key] = &r
 	}
