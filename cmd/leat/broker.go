@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/leatstream/leat/broker"
+)
+
+func newBrokerServe() *cobra.Command {
+	var (
+		s          serving
+		cfg        broker.Config
+		flush      string
+		autoCreate bool
+	)
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a broker in the foreground",
+		Long: `Runs one broker that speaks the Kafka protocol, until SIGTERM or Ctrl-C. Prints one line when it is ready.
+
+An acknowledged record (acks=all) is on disk, unless --flush os. There is one node and no replication: a replication
+factor above 1 is refused. Clients are told to connect to the address they came to, unless --advertise says otherwise.`,
+		Example: `  leat broker serve --listen localhost:9092 --data ./data
+  kcat -b localhost:9092 -L`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command) error {
+			for _, addr := range cfg.Listen {
+				if err := s.checkListen(cmd.Context(), addr, cmd.ErrOrStderr()); err != nil {
+					return err
+				}
+			}
+			switch flush {
+			case broker.FlushAlways.String():
+				cfg.Flush = broker.FlushAlways
+			case broker.FlushOS.String():
+				cfg.Flush = broker.FlushOS
+			default:
+				return usagef("--flush %q: want always or os", flush)
+			}
+			var err error
+			if cfg.Logger, err = s.logger(cmd.ErrOrStderr()); err != nil {
+				return err
+			}
+			cfg.DisableAutoCreateTopics = !autoCreate
+			return serveBroker(cmd, cfg)
+		}),
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&cfg.Listen, "listen", []string{"localhost:9092"}, "HOST:PORT to listen on, port 0 for any free one; may be given more than once")
+	f.StringVar(&cfg.Dir, "data", ".leat/broker", "directory of the data; created if missing, used by one process at a time")
+	f.StringVar(&cfg.Advertise, "advertise", "", "HOST:PORT that clients are told to connect to (default: the address they came to)")
+	f.StringVar(&flush, "flush", "always", "when a record counts as written: always (on disk), or os (a power cut may lose the last seconds)")
+	f.BoolVar(&autoCreate, "auto-create-topics", true, "create unknown topics on first use")
+	f.Int32Var(&cfg.DefaultPartitions, "partitions", 1, "partitions of topics that do not say how many")
+	s.flags(cmd)
+	return cmd
+}
+
+func serveBroker(cmd *cobra.Command, cfg broker.Config) error {
+	b, err := broker.Start(cmd.Context(), cfg)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Kafka broker ready on %s, data in %s\n", friendly(b.Addr()), cfg.Dir)
+	if err == nil {
+		<-cmd.Context().Done()
+	}
+	return errors.Join(err, b.Close())
+}

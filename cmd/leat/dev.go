@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/registry"
+)
+
+// development is what leat dev runs.
+type development struct {
+	serving
+	data                    string
+	ephemeral               bool
+	kafkaPort, registryPort uint16
+}
+
+func newDev() *cobra.Command {
+	var d development
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a broker and a schema registry for development",
+		Long: `Runs a broker and a schema registry in one process on this machine, until SIGTERM or Ctrl-C. The data is kept and found again by
+the next start; --ephemeral puts it into a temporary directory that is deleted at the end.`,
+		Example: `  leat dev
+  leat dev --ephemeral --kafka-port 0 --registry-port 0`,
+		Args: cobra.NoArgs,
+		RunE: action(d.run),
+	}
+	f := cmd.Flags()
+	f.StringVar(&d.data, "data", ".leat", "directory of the data; created if missing, used by one process at a time")
+	f.BoolVar(&d.ephemeral, "ephemeral", false, "keep nothing")
+	f.Uint16Var(&d.kafkaPort, "kafka-port", 9092, "port of the broker, 0 for any free one")
+	f.Uint16Var(&d.registryPort, "registry-port", 8081, "port of the schema registry, 0 for any free one")
+	f.StringVar(&d.logLevel, "log-level", "warn", "least level that is logged to standard error: debug, info, warn, error")
+	cmd.MarkFlagsMutuallyExclusive("data", "ephemeral")
+	return cmd
+}
+
+func (d *development) run(cmd *cobra.Command) (err error) {
+	logger, err := d.logger(cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	kept := "kept; --ephemeral keeps nothing"
+	if d.ephemeral {
+		if d.data, err = os.MkdirTemp("", "leat-dev-"); err != nil {
+			return fmt.Errorf("temporary data directory: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(d.data)) }()
+		kept = "deleted at the end"
+	}
+	start := time.Now()
+	b, err := broker.Start(cmd.Context(), broker.Config{
+		Dir: filepath.Join(d.data, "broker"), Listen: []string{local(d.kafkaPort)}, Logger: logger,
+	})
+	if err != nil {
+		return hint(err, "--kafka-port", d.kafkaPort)
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	r, err := registry.Start(cmd.Context(), registry.Config{
+		Listen: local(d.registryPort), Logger: logger,
+		ClientOpts: []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())},
+	})
+	if err != nil {
+		return hint(err, "--registry-port", d.registryPort)
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if err := d.announce(cmd.OutOrStdout(), b.Addr(), r.Addr(), kept, time.Since(start)); err != nil {
+		return err
+	}
+	<-cmd.Context().Done()
+	return nil
+}
+
+func (d *development) announce(w io.Writer, kafka, schemas, kept string, took time.Duration) error {
+	_, err := fmt.Fprintf(w, `
+  leat %s – Kafka-compatible broker and schema registry
+  Kafka            %s        (clients are told the address they came to)
+  Schema registry  http://%s
+  Data             %s  (%s)
+  Ready in %.1f s. Ctrl-C stops cleanly.
+`, version(), friendly(kafka), friendly(schemas), d.data, kept, took.Seconds())
+	return err
+}
+
+func local(port uint16) string { return "localhost:" + strconv.Itoa(int(port)) }

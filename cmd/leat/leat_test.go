@@ -1,0 +1,282 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+)
+
+// TestMain makes the test binary the program itself when it is called as such: the tests run real processes.
+func TestMain(m *testing.M) {
+	if os.Getenv("LEAT_TEST_RUN_AS_PROGRAM") != "" {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// process is a running leat.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdout *bufio.Reader
+	stderr *strings.Builder
+	done   bool
+}
+
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // a process that hangs is killed, and the test fails
+	p := &process{t: t, cmd: exec.CommandContext(ctx, exe, args...), stderr: new(strings.Builder)}
+	p.cmd.Env = append(os.Environ(), "LEAT_TEST_RUN_AS_PROGRAM=1")
+	p.cmd.Stderr = p.stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stdout = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		if !p.done {
+			_ = p.cmd.Wait()
+		}
+	})
+	return p
+}
+
+// expect reads lines until one matches, and returns its first group.
+func (p *process) expect(pattern string) string {
+	p.t.Helper()
+	re := regexp.MustCompile(pattern)
+	var seen strings.Builder
+	for {
+		line, err := p.stdout.ReadString('\n')
+		seen.WriteString(line)
+		if m := re.FindStringSubmatch(strings.TrimSuffix(line, "\n")); m != nil {
+			return m[1]
+		}
+		if err != nil {
+			_ = p.cmd.Wait()
+			p.done = true
+			p.t.Fatalf("no line like %q: %v\nstdout: %s\nstderr: %s", pattern, err, seen.String(), p.stderr)
+		}
+	}
+}
+
+// stop sends SIGTERM and returns the exit code and what was left of stdout.
+func (p *process) stop() (int, string) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	return p.wait()
+}
+
+func (p *process) wait() (int, string) {
+	p.t.Helper()
+	rest, err := io.ReadAll(p.stdout)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.done = true
+	err = p.cmd.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		p.t.Fatal(err)
+	}
+	return p.cmd.ProcessState.ExitCode(), string(rest)
+}
+
+func (p *process) stopsCleanly() {
+	p.t.Helper()
+	if code, rest := p.stop(); code != 0 || rest != "" || p.stderr.String() != "" {
+		p.t.Errorf("exit %d; stdout after the ready line: %q; stderr: %q", code, rest, p.stderr)
+	}
+}
+
+func produce(t *testing.T, addr, value string) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.AllowAutoTopicCreation(), kgo.DefaultProduceTopic("t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := client.ProduceSync(ctx, kgo.StringRecord(value)).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func consume(t *testing.T, addr string, n int) []string {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var got []string
+	for len(got) < n {
+		fetches := client.PollFetches(ctx)
+		if err := ctx.Err(); err != nil {
+			t.Fatalf("got %q: %v", got, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) { got = append(got, string(r.Value)) })
+	}
+	return got
+}
+
+func TestBrokerServeKeepsItsDataAndStopsCleanly(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	for i := range 2 {
+		p := start(t, "broker", "serve", "--listen", "localhost:0", "--data", dir)
+		addr := p.expect(`^Kafka broker ready on (localhost:\d+), data in `)
+		produce(t, addr, fmt.Sprint("v", i))
+		if got := consume(t, addr, i+1); strings.Join(got, " ") != []string{"v0", "v0 v1"}[i] {
+			t.Errorf("start %d: got %q", i, got)
+		}
+		p.stopsCleanly()
+	}
+}
+
+func TestDataDirectoryInUseNamesTheProcess(t *testing.T) {
+	dir := t.TempDir()
+	first := start(t, "broker", "serve", "--listen", "localhost:0", "--data", dir)
+	first.expect(`(ready)`)
+	second := start(t, "broker", "serve", "--listen", "localhost:0", "--data", dir)
+	code, out := second.wait()
+	if want := fmt.Sprintf("in use by process %d", first.cmd.Process.Pid); code != 1 || out != "" || !strings.Contains(second.stderr.String(), want) {
+		t.Errorf("exit %d, stdout %q, stderr %q: want 1 and %q", code, out, second.stderr, want)
+	}
+	first.stopsCleanly()
+}
+
+func TestPortInUseSaysWhichAndWhatToDo(t *testing.T) {
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	for _, c := range []struct {
+		args []string
+		says []string
+	}{
+		{[]string{"broker", "serve", "--listen", "localhost:" + port, "--data", t.TempDir()}, []string{port, "in use"}},
+		{[]string{"dev", "--ephemeral", "--kafka-port", port, "--registry-port", "0"}, []string{"port " + port + " is in use", "--kafka-port"}},
+		{[]string{"dev", "--ephemeral", "--kafka-port", "0", "--registry-port", port}, []string{"port " + port + " is in use", "--registry-port"}},
+	} {
+		p := start(t, c.args...)
+		code, out := p.wait()
+		for _, s := range c.says {
+			if code != 1 || out != "" || !strings.Contains(p.stderr.String(), s) {
+				t.Errorf("%v: exit %d, stdout %q, stderr %q: want 1 and %q", c.args, code, out, p.stderr, s)
+			}
+		}
+	}
+}
+
+func TestListeningBeyondTheMachineMustBeAskedFor(t *testing.T) {
+	for _, addr := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0", "no-such-host.invalid:0"} {
+		for _, server := range []string{"broker", "registry"} {
+			p := start(t, server, "serve", "--listen", addr)
+			if code, out := p.wait(); code != 2 || out != "" || !strings.Contains(p.stderr.String(), "--insecure") {
+				t.Errorf("%s %s: exit %d, stdout %q, stderr %q", server, addr, code, out, p.stderr)
+			}
+		}
+	}
+	p := start(t, "broker", "serve", "--listen", "0.0.0.0:0", "--data", t.TempDir(), "--insecure")
+	p.expect(`(ready)`)
+	if code, _ := p.stop(); code != 0 || !strings.Contains(p.stderr.String(), "WARNING: --insecure") {
+		t.Errorf("exit %d, stderr %q", code, p.stderr)
+	}
+}
+
+func TestRegistryServeWaitsForTheBroker(t *testing.T) {
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	r := start(t, "registry", "serve", "--listen", "localhost:0", "--bootstrap-server", addr)
+	b := start(t, "broker", "serve", "--listen", addr, "--data", t.TempDir())
+	b.expect(`(ready)`)
+	url := r.expect(`^Schema registry ready on (http://localhost:\d+)`)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get(url + "/subjects")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, _ := io.ReadAll(res.Body); res.StatusCode != 200 || strings.TrimSpace(string(body)) != "[]" {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	if code, rest := r.stop(); code != 0 || rest != "" {
+		t.Errorf("registry: exit %d, %q, %s", code, rest, r.stderr)
+	}
+	b.stopsCleanly()
+}
+
+func TestDevPrintsWhereEverythingIs(t *testing.T) {
+	p := start(t, "dev", "--ephemeral", "--kafka-port", "0", "--registry-port", "0")
+	kafka := p.expect(`^  Kafka +(localhost:\d+)`)
+	p.expect(`^  Schema registry +(http://localhost:\d+)$`)
+	dir := p.expect(`^  Data +(\S+)  \(deleted at the end\)`)
+	p.expect(`^  (Ready) in`)
+	produce(t, kafka, "v")
+	p.stopsCleanly()
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s: %v", dir, err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, c := range []struct {
+		args      string
+		code      int
+		out, says string
+	}{
+		{"version", 0, "leat ", ""},
+		{"--help", 0, "broker", ""},
+		{"broker", 0, "serve", ""},
+		{"brocker", 2, "", `unknown command "brocker"`},
+		{"broker serve --lissen x", 2, "", "unknown flag: --lissen"},
+		{"broker serve extra", 2, "", "extra"},
+		{"broker serve --listen nonsense", 2, "", "want HOST:PORT"},
+		{"broker serve --flush never", 2, "", "always or os"},
+		{"broker serve --log-level loud", 2, "", "debug, info"},
+		{"dev --data x --ephemeral", 2, "", "data ephemeral"},
+		{"dev --kafka-port 70000", 2, "", "kafka-port"},
+	} {
+		var out, errs strings.Builder
+		code := run(t.Context(), strings.Fields(c.args), &out, &errs)
+		if code != c.code || !strings.Contains(out.String(), c.out) || !strings.Contains(errs.String(), c.says) {
+			t.Errorf("leat %s: exit %d, stdout %q, stderr %q", c.args, code, out.String(), errs.String())
+		}
+	}
+}

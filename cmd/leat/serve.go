@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// serving are the flags that all servers have.
+type serving struct {
+	insecure bool
+	logLevel string
+}
+
+func (s *serving) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&s.insecure, "insecure", false, "listen beyond this machine although there is no authentication")
+	cmd.Flags().StringVar(&s.logLevel, "log-level", "warn", "least level that is logged to standard error: debug, info, warn, error")
+}
+
+// logger makes the server's logger.
+func (s *serving) logger(stderr io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return nil, usagef("--log-level %q: want debug, info, warn or error", s.logLevel)
+	}
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})), nil
+}
+
+// checkListen refuses an address that others can reach, unless --insecure says that this is meant.
+func (s *serving) checkListen(ctx context.Context, addr string, stderr io.Writer) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return usagef("--listen %q: want HOST:PORT: %v", addr, err)
+	}
+	if loopback(ctx, host) {
+		return nil
+	}
+	if !s.insecure {
+		return usagef("--listen %s: reaches beyond this machine, and there is no TLS and no authentication: whoever reaches it can read and "+
+			"write everything. Listen on localhost, or add --insecure if that is what you want", addr)
+	}
+	fmt.Fprintf(stderr, "WARNING: --insecure: whoever reaches %s can read and write everything\n", addr)
+	return nil
+}
+
+// loopback reports whether host is this machine and nothing else. An empty host is every interface.
+func loopback(ctx context.Context, host string) bool {
+	if ip := net.ParseIP(host); ip != nil {
+		return ip.IsLoopback()
+	}
+	if host == "" {
+		return false
+	}
+	ips, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil || len(ips) == 0 {
+		return false
+	}
+	for _, ip := range ips {
+		if !ip.IP.IsLoopback() {
+			return false
+		}
+	}
+	return true
+}
+
+// friendly writes a loopback address with the name that people type.
+func friendly(addr string) string {
+	if rest, ok := strings.CutPrefix(addr, "127.0.0.1:"); ok {
+		return "localhost:" + rest
+	}
+	return addr
+}
