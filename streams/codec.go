@@ -27,8 +27,8 @@ func newDecoder[T any](s serde.Serde[T], topic string, key bool) decoder[T] {
 	return decoder[T]{s: s, h: h, at: serde.Place{Topic: topic, Key: key}, nulls: serde.IsNullAware(s)}
 }
 
-func (d *decoder[T]) decode(data []byte, headers []kgo.RecordHeader) (v T, err error) {
-	defer engine.Recover(&err)
+// decode reads one value. The caller recovers panics.
+func (d *decoder[T]) decode(data []byte, headers []kgo.RecordHeader) (T, error) {
 	if d.h != nil && len(headers) > 0 {
 		return d.h.DecodeWithHeaders(d.at, fromWire(headers), data)
 	}
@@ -48,9 +48,9 @@ func newEncoder[T any](s serde.Serde[T], topic string, key bool, slab *engine.Sl
 	return encoder[T]{s: s, h: h, at: serde.Place{Topic: topic, Key: key}, slab: slab}
 }
 
-// encode returns the bytes of v, nil for null, and the headers to send, which only a HeaderSerde changes.
+// encode returns the bytes of v, nil for null, and the headers to send, which only a HeaderSerde changes. The caller
+// recovers panics.
 func (e *encoder[T]) encode(v T, headers []kgo.RecordHeader) (out []byte, _ []kgo.RecordHeader, err error) {
-	defer engine.Recover(&err)
 	if e.h != nil {
 		hs := fromWire(headers)
 		out, err = e.h.AppendWithHeaders(e.slab.Tail(), e.at, &hs, v)

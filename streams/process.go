@@ -14,8 +14,8 @@ import (
 // Processor gets the records of one task, one at a time, in order. ctx ends when the application stops.
 type Processor[K, V any] func(ctx context.Context, r Record[K, V]) error
 
-// Emit passes a record on: called by a processor or its punctuators, on the task's goroutine, and at no other time. An
-// error is final, and to be returned.
+// Emit passes a record on: called by a processor or its punctuators, on the task's goroutine, and at no other time. A zero
+// Time is that of the record in hand, or the punctuator's now. An error is final, and to be returned.
 type Emit[K, V any] func(Record[K, V]) error
 
 // Clock is a clock that punctuators run on.
@@ -123,7 +123,7 @@ func (s *KStream[K, V]) Process[K2, V2 any](name string, open func(*Task, Emit[K
 		next, c := to.open(o), o.task.Cursor()
 		emit := func(r Record[K2, V2]) error {
 			at, headers := c.Time, c.Headers
-			c.Time, c.Headers = r.Time.UnixMilli(), toWire(r.Headers)
+			c.Time, c.Headers = timeOr(r.Time, at), toWire(r.Headers)
 			err := next(c, r.Key, r.Value)
 			c.Time, c.Headers = at, headers
 			return err
@@ -150,7 +150,7 @@ func (s *KStream[K, V]) ProcessValues[V2 any](name string, open func(*Task, Emit
 				k = key
 			}
 			at, headers := c.Time, c.Headers
-			c.Time, c.Headers = r.Time.UnixMilli(), toWire(r.Headers)
+			c.Time, c.Headers = timeOr(r.Time, at), toWire(r.Headers)
 			err := next(c, k, r.Value)
 			c.Time, c.Headers = at, headers
 			return err
@@ -162,6 +162,14 @@ func (s *KStream[K, V]) ProcessValues[V2 any](name string, open func(*Task, Emit
 		}
 	})
 	return out
+}
+
+// timeOr is t in milliseconds, or else for the zero time.
+func timeOr(t time.Time, or int64) int64 {
+	if t.IsZero() {
+		return or
+	}
+	return t.UnixMilli()
 }
 
 // processorName is the prefix of a processor's name in Describe: a name of its own takes no number.

@@ -45,15 +45,12 @@ func (w *writer[K, V]) write(c *cursor, k K, v V, tombstone bool) error {
 }
 
 func (w *writer[K, V]) send(c *cursor, k K, v V, tombstone bool) error {
-	key, headers, err := w.key.encode(k, c.Headers)
+	key, value, headers, err := w.encode(k, v, tombstone, c.Headers)
 	if err != nil {
 		return err
 	}
-	var value []byte
-	if !tombstone {
-		if value, headers, err = w.val.encode(v, headers); err != nil {
-			return err
-		}
+	if c.Time < 0 {
+		return fmt.Errorf("%w %d of a record for topic %q", engine.ErrNegativeTime, c.Time, w.topic)
 	}
 	n := w.partitions()
 	if w.choose != nil {
@@ -69,6 +66,15 @@ func (w *writer[K, V]) send(c *cursor, k K, v V, tombstone bool) error {
 	}
 	w.task.Send(w.topic, p, key, value, headers, c.Time)
 	return nil
+}
+
+func (w *writer[K, V]) encode(k K, v V, tombstone bool, hs []kgo.RecordHeader) (key, value []byte, headers []kgo.RecordHeader, err error) {
+	defer engine.Recover(&err)
+	if key, headers, err = w.key.encode(k, hs); err != nil || tombstone {
+		return key, nil, headers, err
+	}
+	value, headers, err = w.val.encode(v, headers)
+	return key, value, headers, err
 }
 
 // multicast asks the user's partitioner, which may name several partitions, or none.

@@ -56,16 +56,12 @@ func (s *reader[K, V]) process(c *cursor, r *kgo.Record) error {
 		_, err := c.Fail(s.node.Name, engine.Decoding, 1, errNullKey)
 		return err
 	}
-	k, err := s.key.decode(r.Key, r.Headers)
+	k, v, null, err := s.both(r)
 	if err != nil {
 		return s.undecodable(c, r, err)
 	}
-	if r.Value == nil && !s.val.nulls {
+	if null {
 		return s.null(c, k)
-	}
-	v, err := s.val.decode(r.Value, r.Headers)
-	if err != nil {
-		return s.undecodable(c, r, err)
 	}
 	return s.next(c, k, v)
 }
@@ -89,7 +85,9 @@ func (s *reader[K, V]) undecodable(c *cursor, r *kgo.Record, cause error) error 
 	}
 }
 
+// both decodes key and value; null says that the value is null and V does not speak of it.
 func (s *reader[K, V]) both(r *kgo.Record) (k K, v V, null bool, err error) {
+	defer engine.Recover(&err)
 	if r.Key == nil && !s.key.nulls {
 		return k, v, false, errNullKey
 	}

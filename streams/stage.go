@@ -148,7 +148,7 @@ func final(c *cursor, n *graph.Node, err error) error {
 	if engine.IsFatal(err) {
 		return err
 	}
-	return fmt.Errorf("%s (task %s): %w", n.Name, c.Task.ID(), err)
+	return c.Task.Die(fmt.Errorf("%s (task %s): %w", n.Name, c.Task.ID(), err))
 }
 
 // total lifts a function that cannot fail, but may panic.

@@ -151,7 +151,8 @@ func (s *KStream[K, V]) MapValues[V2 any](f func(K, V) (V2, error)) *KStream[K, 
 	return out
 }
 
-// MapRecord makes another value, time and headers of each record. The key stays what it was, whatever f returns.
+// MapRecord makes another value, time and headers of each record. The key stays what it was, whatever f returns, and so
+// does the time if f returns the zero time.
 func (s *KStream[K, V]) MapRecord[V2 any](f func(Record[K, V]) (Record[K, V2], error)) *KStream[K, V2] {
 	out := s.values[V2]("KSTREAM-MAPRECORD-")
 	node, to := out.node, out.out
@@ -168,7 +169,7 @@ func (s *KStream[K, V]) MapRecord[V2 any](f func(Record[K, V]) (Record[K, V2], e
 				}
 			}
 			at, headers := c.Time, c.Headers
-			c.Time, c.Headers = r.Time.UnixMilli(), toWire(r.Headers)
+			c.Time, c.Headers = timeOr(r.Time, at), toWire(r.Headers)
 			err = next(c, k, r.Value)
 			c.Time, c.Headers = at, headers
 			return err

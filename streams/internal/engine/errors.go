@@ -183,6 +183,18 @@ func (t *Task) decide(re *RecordError) (d Decision) {
 	return t.env.OnError(t.env.Context, re)
 }
 
+// Die ends the task with an error that no policy applies to: of a store, say. It returns the error, marked as final.
+func (t *Task) Die(err error) error {
+	if t.dead != nil {
+		return t.dead
+	}
+	if IsFatal(err) {
+		t.dead = err
+		return err
+	}
+	return t.die(err)
+}
+
 func (t *Task) die(err error) error {
 	t.dead = fatal{err}
 	return t.dead

@@ -11,6 +11,13 @@ type observed struct {
 	at   *int64
 }
 
+// restoredTimes is what one partition's metadata said. The partitions of a task may have been committed at different
+// times; since no time goes back, the latest of what they say holds.
+type restoredTimes struct {
+	streamTime int64
+	lag        map[string]int64 // those that differed
+}
+
 // metadataVersion is the first byte of the committed metadata. Kafka Streams uses 2 for its own form.
 const metadataVersion = 0x4c
 
@@ -22,10 +29,12 @@ const metadataMax = 3 << 10
 func (t *Task) Observe(name string) *int64 {
 	at := new(int64)
 	*at = -1
-	if v, ok := t.restored[name]; ok {
-		*at = v
-	} else if t.restored != nil {
-		*at = t.streamTime
+	for _, m := range t.restored {
+		v, ok := m.lag[name]
+		if !ok {
+			v = m.streamTime
+		}
+		*at = max(*at, v)
 	}
 	t.clocks = append(t.clocks, observed{name, at})
 	return at
@@ -76,10 +85,7 @@ func (t *Task) restoreMetadata(text string) {
 	if err != nil || len(b) < 9 || b[0] != metadataVersion {
 		return
 	}
-	if t.restored == nil {
-		t.restored = make(map[string]int64)
-	}
-	t.streamTime = max(t.streamTime, int64(binary.BigEndian.Uint64(b[1:])))
+	m := restoredTimes{streamTime: int64(binary.BigEndian.Uint64(b[1:])), lag: make(map[string]int64)}
 	b = b[9:]
 	for len(b) > 0 {
 		n, w := binary.Uvarint(b)
@@ -93,8 +99,8 @@ func (t *Task) restoreMetadata(text string) {
 			return
 		}
 		b = b[w:]
-		if old, ok := t.restored[name]; !ok || at > old {
-			t.restored[name] = at
-		}
+		m.lag[name] = at
 	}
+	t.streamTime = max(t.streamTime, m.streamTime)
+	t.restored = append(t.restored, m)
 }

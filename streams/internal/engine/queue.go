@@ -62,7 +62,8 @@ func (q *queue) ready(t *Task) bool {
 	}
 }
 
-var errNegativeTime = errors.New("negative timestamp")
+// ErrNegativeTime is wrapped by the error of a record whose timestamp lies before 1970.
+var ErrNegativeTime = errors.New("negative timestamp")
 
 // odd makes the time of a head known that has an extractor, or a bad timestamp of its own. A head that is dropped is
 // popped, and odd is false.
@@ -80,7 +81,7 @@ func (q *queue) odd(t *Task, r *kgo.Record) bool {
 			}
 		} else if at < 0 {
 			err = fmt.Errorf("%w %d: the producer set none, or the topic is older than timestamps; "+
-				"give the source a time of its own (Topic.Time)", errNegativeTime, at)
+				"give the source a time of its own (Topic.Time)", ErrNegativeTime, at)
 		}
 		if err == nil {
 			q.headTime, q.known = at, true

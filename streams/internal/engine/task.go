@@ -100,7 +100,7 @@ type Task struct {
 	commitAsk  bool
 	punct      punctuators
 	clocks     []observed
-	restored   map[string]int64
+	restored   []restoredTimes
 }
 
 // ErrNotStarted is returned by Process before Start.
@@ -290,8 +290,9 @@ func (t *Task) Seal(b *state.Batch, pos func(store string) state.Position) {
 	}
 }
 
-// Abort drops everything since the last Seal, the queued records included. The caller replays the stores, and makes a
-// new task on them or feeds this one from the committed offsets again.
+// Abort drops everything since the last Seal, the queued records included. The task can then only be closed: its
+// processors, and the times that its windows have seen, know of what did not happen. The caller replays the stores and
+// makes a new task on them.
 func (t *Task) Abort() {
 	for _, s := range t.stores {
 		s.Abort()
