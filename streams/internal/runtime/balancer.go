@@ -1,13 +1,15 @@
 package runtime
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"maps"
 	"slices"
 	"sort"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -21,10 +23,36 @@ const protocolName = "leat"
 // balancer gives tasks, not partitions, to members: all partitions of one number of a sub-topology's topics go to one
 // member. A task stays with its owner while that is fair; else it goes where its state is: to a member that says so, or to
 // another worker of the same instance. It is cooperative: a task that moves is withheld until its owner has given it up.
+//
+// A static member that comes back with another topology is given what it had, without a rebalance (Kafka's rule): so an
+// assignment says which layout of the member it was made for, and a member that has another one asks for a rebalance.
 type balancer struct {
 	plan     []subTopology
 	instance string          // of this member, for neighbours that share the state directory
 	state    func() []string // tasks that this instance has state of; sorted
+
+	stale atomic.Bool   // what we were given is for another layout
+	asks  atomic.Uint32 // how often we asked: the coordinator ignores a member that says nothing new
+}
+
+// layout is a number for the plan: equal plans have equal ones.
+func (b *balancer) layout() uint64 {
+	h := fnv.New64a()
+	for _, s := range b.plan {
+		for _, topic := range slices.Sorted(maps.Keys(s.topics)) {
+			fmt.Fprintf(h, "%d %s %d\n", s.id, topic, s.topics[topic])
+		}
+	}
+	return h.Sum64()
+}
+
+// takeStale reports, once, that a rebalance is to be asked for.
+func (b *balancer) takeStale() bool {
+	if !b.stale.Swap(false) {
+		return false
+	}
+	b.asks.Add(1)
+	return true
 }
 
 // subTopology is what the balancer knows of one: its topics with their partition counts.
@@ -72,12 +100,42 @@ func (b *balancer) JoinGroupMetadata(topics []string, owned map[string][]int32, 
 	if b.state != nil {
 		state = b.state()
 	}
-	meta.UserData = userData{instance: b.instance, state: state}.append(nil)
+	meta.UserData = userData{layout: b.layout(), asks: b.asks.Load(), instance: b.instance, state: state}.append(nil)
 	return meta.AppendTo(nil)
 }
 
 func (b *balancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
-	return kgo.ParseConsumerSyncAssignment(assignment)
+	var a kmsg.ConsumerMemberAssignment
+	if err := a.ReadFrom(assignment); err != nil {
+		return nil, fmt.Errorf("assignment: %w", err)
+	}
+	b.stale.Store(len(a.UserData) == 8 && binary.BigEndian.Uint64(a.UserData) != b.layout())
+	m := make(map[string][]int32, len(a.Topics))
+	for _, t := range a.Topics {
+		m[t.Topic] = t.Partitions
+	}
+	return m, nil
+}
+
+// plan is what the leader gives out: as user data, the layout that each member said it has.
+type plan struct {
+	*kgo.BalancePlan
+	layouts map[string]uint64 // by member
+}
+
+// IntoSyncAssignment implements kgo.IntoSyncAssignment.
+func (p plan) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignment {
+	all := p.BalancePlan.IntoSyncAssignment()
+	for i := range all {
+		layout, ok := p.layouts[all[i].MemberID]
+		var a kmsg.ConsumerMemberAssignment
+		if !ok || a.ReadFrom(all[i].MemberAssignment) != nil {
+			continue
+		}
+		a.UserData = binary.BigEndian.AppendUint64(nil, layout)
+		all[i].MemberAssignment = a.AppendTo(nil)
+	}
+	return all
 }
 
 func (b *balancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (kgo.GroupMemberBalancer, map[string]struct{}, error) {
@@ -90,8 +148,11 @@ func (b *balancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (kgo.G
 
 // userData is a member's own part of the join metadata.
 //
-//	version uint8 (1), instance string, count uvarint, count x task string; a string is a uvarint length and its bytes
+//	version uint8 (1), layout uint64, asks uint32, instance string, count uvarint, count x task string; numbers are big
+//	endian, a string is a uvarint length and its bytes
 type userData struct {
+	layout   uint64
+	asks     uint32
 	instance string
 	state    []string
 }
@@ -105,6 +166,8 @@ var errUserData = errors.New("malformed member data")
 
 func (u userData) append(dst []byte) []byte {
 	dst = append(dst, userDataVersion)
+	dst = binary.BigEndian.AppendUint64(dst, u.layout)
+	dst = binary.BigEndian.AppendUint32(dst, u.asks)
 	dst = binary.AppendUvarint(dst, uint64(len(u.instance)))
 	dst = append(dst, u.instance...)
 	dst = binary.AppendUvarint(dst, uint64(len(u.state)))
@@ -116,10 +179,11 @@ func (u userData) append(dst []byte) []byte {
 }
 
 func parseUserData(b []byte) (u userData, err error) {
-	if len(b) == 0 || b[0] != userDataVersion {
+	if len(b) < 13 || b[0] != userDataVersion {
 		return u, errUserData
 	}
-	b = b[1:]
+	u.layout, u.asks = binary.BigEndian.Uint64(b[1:]), binary.BigEndian.Uint32(b[9:])
+	b = b[13:]
 	str := func() string {
 		n, w := binary.Uvarint(b)
 		if w <= 0 || uint64(len(b)-w) < n {
@@ -169,10 +233,12 @@ type job struct {
 // internal topics were made for them.
 func (b *balancer) Balance(c *kgo.ConsumerBalancer, _ map[string]int32) kgo.IntoSyncAssignment {
 	var members []*candidate
+	layouts := map[string]uint64{}
 	c.EachMember(func(m *kmsg.JoinGroupResponseMember, meta *kmsg.ConsumerMemberMetadata) {
 		cand := &candidate{member: m, meta: meta, state: map[string]bool{}, topics: map[string]bool{}, perSub: map[int]int{}, plan: map[string][]int32{}}
 		if u, err := parseUserData(meta.UserData); err == nil {
 			cand.instance = u.instance
+			layouts[m.MemberID] = u.layout
 			for _, t := range u.state {
 				cand.state[t] = true
 			}
@@ -196,14 +262,14 @@ func (b *balancer) Balance(c *kgo.ConsumerBalancer, _ map[string]int32) kgo.Into
 			j.to.plan[topic] = append(j.to.plan[topic], ps...)
 		}
 	}
-	plan := c.NewPlan()
+	out := c.NewPlan()
 	for _, m := range members {
 		for topic, ps := range m.plan {
 			slices.Sort(ps)
-			plan.AddPartitions(m.member, topic, slices.Compact(ps))
+			out.AddPartitions(m.member, topic, slices.Compact(ps))
 		}
 	}
-	return plan
+	return plan{out, layouts}
 }
 
 // jobs lists every task with the member that owns it: the one that claims any of its partitions, at the highest generation
@@ -306,13 +372,4 @@ func pick(members []*candidate, may func(*candidate) bool, j *job) *candidate {
 		}
 	}
 	return best
-}
-
-// String names the balancer's view, for the log.
-func (b *balancer) String() string {
-	var buf bytes.Buffer
-	for _, s := range b.plan {
-		fmt.Fprintf(&buf, "%d: %d tasks of %d topics; ", s.id, s.tasks(), len(s.topics))
-	}
-	return buf.String()
 }

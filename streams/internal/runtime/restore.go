@@ -65,7 +65,6 @@ type restoreJob struct {
 	task   *task
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	begun  bool              // handed to the restorer; the worker's
 	notify func(*restoreJob) // called once, when done is closed
 
 	left atomic.Int32 // stores that are not there yet

@@ -85,9 +85,6 @@ func (w *worker) newTask(sub *engine.Sub, n int32, p []tp) (*task, error) {
 func (t *task) close() error {
 	if t.job != nil {
 		t.job.cancel(context.Canceled)
-		if !t.job.begun {
-			t.job.finish(context.Canceled)
-		}
 		<-t.job.done
 	}
 	err := t.engine.Close()

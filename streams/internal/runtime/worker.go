@@ -33,10 +33,12 @@ type worker struct {
 	sendErr error
 	sentAck func(*kgo.Record, error)
 
-	tasks []*task // sorted by id
-	parts map[tp]*part
-	moved bool // a position moved, or something was processed, since the last commit
-	next  time.Time
+	balancer *balancer
+	owned    map[tp]bool // what the group gave us
+	tasks    []*task     // sorted by id
+	parts    map[tp]*part
+	moved    bool // a position moved, or something was processed, since the last commit
+	next     time.Time
 
 	up atomic.Bool // joined, and every task runs
 
@@ -92,11 +94,12 @@ func (w *worker) run() error {
 // life is one session, from its opening to its end. progressed reports whether it committed anything.
 func (w *worker) life() (progressed bool, err error) {
 	cfg := &w.rt.cfg
+	w.balancer = &balancer{plan: w.rt.layout, instance: cfg.InstanceID, state: w.rt.stateTasks}
 	sc := session.Config{
 		Group: cfg.AppID, Topics: w.rt.sources, InstanceID: w.id, Client: cfg.Client, Logger: w.log, Failpoints: cfg.Failpoints,
 		TransactionTimeout: cfg.TransactionTimeout, SessionTimeout: cfg.SessionTimeout, HeartbeatInterval: cfg.HeartbeatInterval,
 		PauseAssigned: true, OnChange: w.wake, Adjust: w.rt.adjust,
-		Balancer: &balancer{plan: w.rt.layout, instance: cfg.InstanceID, state: w.rt.stateTasks},
+		Balancer: w.balancer,
 	}
 	if cfg.ExactlyOnce {
 		sc.TransactionalID = cfg.AppID + "-" + w.id
@@ -107,7 +110,7 @@ func (w *worker) life() (progressed bool, err error) {
 	}
 	s := w.s
 	w.sentAck = func(r *kgo.Record, err error) { s.Acked(r, err); w.pool.Put(r) }
-	w.parts = map[tp]*part{}
+	w.parts, w.owned = map[tp]*part{}, map[tp]bool{}
 	w.moved, w.sent, w.sendErr = false, 0, nil
 	defer func() { err = errors.Join(err, w.drop(err == nil)) }()
 	w.next = time.Now().Add(cfg.CommitInterval)
@@ -143,7 +146,7 @@ func (w *worker) drop(clean bool) error {
 		w.rt.hide(t)
 		errs = append(errs, t.close())
 	}
-	w.tasks, w.parts = nil, nil
+	w.tasks, w.parts, w.owned = nil, nil, nil
 	if clean {
 		w.s.Close()
 	} else {
@@ -242,31 +245,32 @@ func (w *worker) runnable() bool {
 
 // changes follows the group: what it takes was committed before.
 func (w *worker) changes() error {
-	var jobs []*restoreJob
-	for _, c := range w.s.Changes() {
+	changes := w.s.Changes()
+	for _, c := range changes {
 		if err := w.revoked(c.Revoked); err != nil {
 			return err
 		}
-		given, err := w.assigned(c.Assigned)
-		if err != nil {
-			return err
+		for topic, ps := range c.Assigned {
+			for _, p := range ps {
+				w.owned[tp{topic, p}] = true
+			}
 		}
-		jobs = append(jobs, given...)
 	}
-	jobs = slices.DeleteFunc(jobs, func(j *restoreJob) bool { return j.ctx.Err() != nil })
-	for _, j := range jobs {
-		j.begun = true
+	if w.balancer.takeStale() {
+		w.log.Info("the topology has changed since the group gave out its tasks: asking it to do so again")
+		w.s.Client().ForceRebalance()
 	}
-	if len(jobs) > 0 {
-		w.rt.restorer.restore(jobs)
+	if len(changes) == 0 {
+		return nil
 	}
-	return nil
+	return w.take()
 }
 
 func (w *worker) revoked(gone session.Partitions) error {
 	var errs []error
 	for topic, ps := range gone {
 		for _, p := range ps {
+			delete(w.owned, tp{topic, p})
 			at := w.parts[tp{topic, p}]
 			if at == nil {
 				continue
@@ -284,50 +288,45 @@ func (w *worker) revoked(gone session.Partitions) error {
 	return errors.Join(errs...)
 }
 
-// assigned makes the tasks of newly given partitions.
-func (w *worker) assigned(given session.Partitions) ([]*restoreJob, error) {
-	if len(given) == 0 {
-		return nil, nil
-	}
+// take makes the tasks whose partitions are all ours, and has them restored.
+func (w *worker) take() error {
 	var jobs []*restoreJob
 	for i := range w.rt.layout {
 		sub := &w.rt.layout[i]
 		for n := range sub.tasks() {
-			parts := sub.partitions(n)
-			var have []tp
-			for topic := range parts {
-				if slices.Contains(given[topic], n) && w.parts[tp{topic, n}] == nil {
-					have = append(have, tp{topic, n})
+			all, have := sub.partitions(n), []tp(nil)
+			for topic := range all {
+				if at := (tp{topic, n}); w.owned[at] && w.parts[at] == nil {
+					have = append(have, at)
 				}
 			}
 			if len(have) == 0 {
 				continue
 			}
-			if len(have) < len(parts) {
-				return nil, &session.Error{Op: "take task " + engine.TaskID{Sub: sub.id, Partition: n}.String(),
-					Err: fmt.Errorf("the group gave %v of the partitions %v", have, parts)}
+			if len(have) < len(all) { // they stay paused until a rebalance brings the others
+				w.log.Warn("task waits for the rest of its partitions", "sub_topology", sub.id, "partition", n, "have", len(have), "of", len(all))
+				continue
 			}
 			t, err := w.newTask(w.rt.cfg.Plan.Subs[sub.id], n, have)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			for _, p := range t.parts {
 				w.parts[p.tp] = p
 			}
 			w.tasks = append(w.tasks, t)
-			j := &restoreJob{task: t, done: make(chan struct{}), notify: w.arrived}
-			j.ctx, j.cancel = context.WithCancelCause(w.rt.restorer.ctx)
-			t.job = j
-			jobs = append(jobs, j)
+			t.job = &restoreJob{task: t, done: make(chan struct{}), notify: w.arrived}
+			t.job.ctx, t.job.cancel = context.WithCancelCause(w.rt.restorer.ctx)
+			jobs = append(jobs, t.job)
 		}
 	}
 	slices.SortFunc(w.tasks, func(a, b *task) int {
-		if a.id.Sub != b.id.Sub {
-			return a.id.Sub - b.id.Sub
-		}
-		return int(a.id.Partition - b.id.Partition)
+		return cmp.Or(a.id.Sub-b.id.Sub, int(a.id.Partition-b.id.Partition))
 	})
-	return jobs, nil
+	if len(jobs) > 0 {
+		w.rt.restorer.restore(jobs)
+	}
+	return nil
 }
 
 // startRestored starts the tasks whose stores are there, and reads on.
