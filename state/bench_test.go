@@ -3,9 +3,11 @@ package state
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -85,30 +87,14 @@ func fill(b *testing.B, db *DB, s *KeyValueStore[int64, int64], n int) {
 	}
 }
 
+// BenchmarkHit bumps cached entries and, in turn, those of a map with a slab, and reports the best round of each: the box
+// may be busy.
 func BenchmarkHit(b *testing.B) {
 	for _, n := range []int{1000, benchKeys} {
-		b.Run(map[bool]string{true: "1M", false: "1k"}[n == benchKeys], func(b *testing.B) {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			db := benchDB(b, 1<<30)
 			s := openKV(b, shard(b, db, "s", ShardOptions{}), serde.Int64, serde.Int64, StoreOptions{})
 			fill(b, db, s, n)
-			r := rand.New(rand.NewPCG(1, 2))
-			keys := keyList(1<<20, func() uint64 { return r.Uint64N(uint64(n)) })
-			b.ReportAllocs()
-			i := 0
-			for b.Loop() {
-				if err := bump(s, keys[i:i+8], 1); err != nil {
-					b.Fatal(err)
-				}
-				i = (i + 8) & (len(keys) - 1)
-			}
-		})
-	}
-}
-
-// BenchmarkMapHit is the same by hand.
-func BenchmarkMapHit(b *testing.B) {
-	for _, n := range []int{1000, benchKeys} {
-		b.Run(map[bool]string{true: "1M", false: "1k"}[n == benchKeys], func(b *testing.B) {
 			h := newHand(b)
 			defer h.close()
 			for i := range n {
@@ -116,13 +102,26 @@ func BenchmarkMapHit(b *testing.B) {
 			}
 			h.commit()
 			r := rand.New(rand.NewPCG(1, 2))
-			keys := keyList(1<<20, func() uint64 { return r.Uint64N(uint64(n)) })
+			keys := keyList(1<<18, func() uint64 { return r.Uint64N(uint64(n)) })
 			b.ReportAllocs()
-			i := 0
+			ours, byHand := time.Hour, time.Hour
 			for b.Loop() {
-				h.bump(keys[i : i+8])
-				i = (i + 8) & (len(keys) - 1)
+				start := time.Now()
+				for i := 0; i < len(keys); i += 8 {
+					if err := bump(s, keys[i:i+8], 1); err != nil {
+						b.Fatal(err)
+					}
+				}
+				ours = min(ours, time.Since(start))
+				start = time.Now()
+				for i := 0; i < len(keys); i += 8 {
+					h.bump(keys[i : i+8])
+				}
+				byHand = min(byHand, time.Since(start))
 			}
+			ops := float64(len(keys) / 8)
+			b.ReportMetric(float64(ours.Nanoseconds())/ops, "ours-ns")
+			b.ReportMetric(float64(byHand.Nanoseconds())/ops, "hand-ns")
 		})
 	}
 }
@@ -230,21 +229,34 @@ func BenchmarkCount(b *testing.B) {
 	}{{"uniform", uniform, false}, {"zipf", zipf, false}, {"uniform-warm", uniform, true}} {
 		b.Run(c.name, func(b *testing.B) {
 			keys := keyList(2_000_000, c.next(1))
-			var ours, byHand time.Duration
+			var ours, byHand, cpuOurs, cpuHand time.Duration
 			n := 0
 			for b.Loop() {
-				ours += countOurs(b, keys, c.warm)
-				byHand += countByHand(b, keys, c.warm)
+				took, cpu := countOurs(b, keys, c.warm)
+				ours, cpuOurs = ours+took, cpuOurs+cpu
+				took, cpu = countByHand(b, keys, c.warm)
+				byHand, cpuHand = byHand+took, cpuHand+cpu
 				n += len(keys) / 8
 			}
 			b.ReportMetric(float64(ours.Nanoseconds())/float64(n), "ours-ns")
 			b.ReportMetric(float64(byHand.Nanoseconds())/float64(n), "hand-ns")
 			b.ReportMetric(float64(byHand)/float64(ours), "ratio")
+			b.ReportMetric(float64(cpuOurs.Nanoseconds())/float64(n), "ours-cpu-ns")
+			b.ReportMetric(float64(cpuHand.Nanoseconds())/float64(n), "hand-cpu-ns")
 		})
 	}
 }
 
-func countOurs(b *testing.B, keys []byte, warm bool) time.Duration {
+// cpuTime is what the process has used.
+func cpuTime() time.Duration {
+	var ru syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
+		return 0
+	}
+	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
+}
+
+func countOurs(b *testing.B, keys []byte, warm bool) (took, cpu time.Duration) {
 	db, err := Open(Options{Dir: b.TempDir(), MemoryBytes: 1 << 30})
 	if err != nil {
 		b.Fatal(err)
@@ -257,7 +269,7 @@ func countOurs(b *testing.B, keys []byte, warm bool) time.Duration {
 		s = openKV(b, sh, serde.Int64, serde.Int64, StoreOptions{})
 	}
 	runtime.GC()
-	start := time.Now()
+	start, before := time.Now(), cpuTime()
 	for i := 0; i < len(keys); i += 8 {
 		if err := bump(s, keys[i:i+8], int64(i)); err != nil {
 			b.Fatal(err)
@@ -270,14 +282,14 @@ func countOurs(b *testing.B, keys []byte, warm bool) time.Duration {
 	if err := db.Drain(); err != nil {
 		b.Fatal(err)
 	}
-	took := time.Since(start)
+	took, cpu = time.Since(start), cpuTime()-before
 	if err := errors.Join(s.Close(), db.Close()); err != nil {
 		b.Fatal(err)
 	}
-	return took
+	return took, cpu
 }
 
-func countByHand(b *testing.B, keys []byte, warm bool) time.Duration {
+func countByHand(b *testing.B, keys []byte, warm bool) (took, cpu time.Duration) {
 	h := newHand(b)
 	if warm {
 		for i := range benchKeys {
@@ -294,7 +306,7 @@ func countByHand(b *testing.B, keys []byte, warm bool) time.Duration {
 		h.newIter()
 	}
 	runtime.GC()
-	start := time.Now()
+	start, before := time.Now(), cpuTime()
 	for i := 0; i < len(keys); i += 8 {
 		h.bump(keys[i : i+8])
 		if len(h.dirty) >= 50_000 {
@@ -303,9 +315,9 @@ func countByHand(b *testing.B, keys []byte, warm bool) time.Duration {
 	}
 	h.commit()
 	h.drain()
-	took := time.Since(start)
+	took, cpu = time.Since(start), cpuTime()-before
 	h.close()
-	return took
+	return took, cpu
 }
 
 // hand is the loop that a good programmer writes for one store: a map into a slab, one iterator, a sorted batch that is

@@ -18,8 +18,7 @@ const (
 	slabBits = 10 // entries of one slab chunk: 1024
 	slabLen  = 1 << slabBits
 	slabMask = slabLen - 1
-	subBits  = 6 // the index is split in 64, so that growing one part is a short pause
-	subLen   = 1 << subBits
+	slabGrow = 64 // most chunks made at once: 4 MiB of the smallest entries
 )
 
 // Flags of an entry.
@@ -54,9 +53,9 @@ type table[K, V any] struct {
 	plain        bool // flat, and equal values have equal memory
 	closed       bool
 
-	seed     uint64
-	hash     maphash.Seed
-	subs     [subLen]subIndex
+	seed uint64
+	hash maphash.Seed
+	index
 	slab     []*[slabLen]Entry[K, V]
 	encs     []*[slabLen]string // encoded keys, if they are not fixed-size
 	free     []uint32           // slots given back
@@ -105,13 +104,6 @@ type table[K, V any] struct {
 	dirtyReported  int64
 }
 
-// subIndex is one part of the index: len(slots) is a power of two.
-type subIndex struct {
-	slots []uint64 // 0, or hash<<32 | slot+1
-	mask  uint32
-	n     uint32
-}
-
 // oldValue is what an entry was when it was touched: the value itself if it is flat, else its encoding.
 type oldValue[V any] struct {
 	value  V
@@ -147,10 +139,7 @@ func (s *table[K, V]) open(sh *Shard, key serde.Serde[K], val serde.Serde[V], o 
 	s.flat, s.plain = isFlat(reflect.TypeFor[V]()), isPlain(reflect.TypeFor[V]())
 	s.hash = maphash.MakeSeed()
 	s.seed = maphash.String(s.hash, sh.name.store)
-	empty := make([]uint64, 1)
-	for i := range s.subs {
-		s.subs[i].slots = empty
-	}
+	s.index.clear()
 	s.fixedCost = int64(unsafe.Sizeof(Entry[K, V]{})) + 16
 	if s.width == 0 {
 		s.fixedCost += int64(unsafe.Sizeof(""))
@@ -342,55 +331,6 @@ func (s *table[K, V]) findBytes(h, id uint64, enc []byte, start int64) *Entry[K,
 	}
 }
 
-// insert puts slot idx into the index.
-func (sub *subIndex) insert(h uint64, idx uint32) {
-	if (sub.n+1)*4 > uint32(len(sub.slots))*3 {
-		sub.grow()
-	}
-	sub.put(uint64(uint32(h))<<32 | uint64(idx+1))
-	sub.n++
-}
-
-func (sub *subIndex) put(v uint64) {
-	i := uint32(v>>32) & sub.mask
-	for sub.slots[i] != 0 {
-		i = (i + 1) & sub.mask
-	}
-	sub.slots[i] = v
-}
-
-func (sub *subIndex) grow() {
-	old := sub.slots
-	sub.slots = make([]uint64, max(4, 2*len(old)))
-	sub.mask = uint32(len(sub.slots) - 1)
-	for _, v := range old {
-		if v != 0 {
-			sub.put(v)
-		}
-	}
-}
-
-// remove takes slot idx out, and moves up what was pushed past it.
-func (sub *subIndex) remove(h uint64, idx uint32) {
-	v := uint64(uint32(h))<<32 | uint64(idx+1)
-	i := uint32(h) & sub.mask
-	for sub.slots[i] != v {
-		if sub.slots[i] == 0 {
-			panic("state: cached entry is not in the index")
-		}
-		i = (i + 1) & sub.mask
-	}
-	sub.n--
-	for j := (i + 1) & sub.mask; sub.slots[j] != 0; j = (j + 1) & sub.mask {
-		home := uint32(sub.slots[j]>>32) & sub.mask
-		if (j-home)&sub.mask >= (j-i)&sub.mask {
-			sub.slots[i] = sub.slots[j]
-			i = j
-		}
-	}
-	sub.slots[i] = 0
-}
-
 // load brings a key into the cache, from Pebble if it may be there.
 func (s *table[K, V]) load(h, id uint64, enc []byte, k K, start int64) (*Entry[K, V], error) {
 	if s.closed {
@@ -411,7 +351,7 @@ func (s *table[K, V]) load(h, id uint64, enc []byte, k K, start int64) (*Entry[K
 		e.size += uint32(len(enc))
 		s.encs[idx>>slabBits][idx&slabMask] = ownKey(enc, &e.Key)
 	}
-	s.subs[h>>(64-subBits)].insert(h, idx)
+	s.insert(h, idx)
 	s.live++
 	s.used += s.fixedCost + int64(e.size)
 	return e, nil
@@ -436,13 +376,25 @@ func (s *table[K, V]) slot() uint32 {
 		return idx
 	}
 	if int(s.high) == len(s.slab)*slabLen {
-		s.slab = append(s.slab, new([slabLen]Entry[K, V]))
+		s.growSlab()
+	}
+	s.high++
+	return s.high - 1
+}
+
+// growSlab adds as many chunks as there are, in one block, so that a large store lies on large pages.
+func (s *table[K, V]) growSlab() {
+	n := max(1, min(slabGrow, len(s.slab)))
+	block := make([]Entry[K, V], n*slabLen)
+	if s.flat {
+		onLargePages(block)
+	}
+	for i := range n {
+		s.slab = append(s.slab, (*[slabLen]Entry[K, V])(block[i*slabLen:]))
 		if s.width == 0 {
 			s.encs = append(s.encs, new([slabLen]string))
 		}
 	}
-	s.high++
-	return s.high - 1
 }
 
 // read fills e from Pebble.

@@ -87,7 +87,7 @@ func (s *table[K, V]) evict(e *Entry[K, V]) {
 func (s *table[K, V]) drop(e *Entry[K, V]) {
 	idx := e.self
 	h := s.spread(e.id, e.Start)
-	s.subs[h>>(64-subBits)].remove(h, idx)
+	s.remove(h, idx)
 	s.used -= s.fixedCost + int64(e.size)
 	s.live--
 	if s.width == 0 {

@@ -288,6 +288,9 @@ func (s *table[K, V]) fetch(items []sortItem) {
 	sum := uint32(0)
 	for i := range items {
 		sum += s.at(items[i].idx).self
+		if p := items[i].pos; int(p) < len(s.olds) {
+			sum += s.olds[p].n
+		}
 	}
 	s.fetched = sum
 }
@@ -548,10 +551,6 @@ func (s *table[K, V]) Close() error {
 	s.report()
 	s.db.budget.stores.Add(-1)
 	s.slab, s.encs, s.free, s.high = nil, nil, nil, 0
-	s.subs = [subLen]subIndex{}
-	empty := make([]uint64, 1)
-	for i := range s.subs {
-		s.subs[i].slots = empty
-	}
+	s.index.clear()
 	return firstError(s.db.Err(), s.sh.setOwner(nil))
 }
