@@ -276,4 +276,3 @@ func TestMoney(t *testing.T) {
 		}
 	}
 }
-
