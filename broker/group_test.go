@@ -133,7 +133,7 @@ func TestStaticMemberRestartsWithoutRebalance(t *testing.T) {
 	createTopic(t, b, "in", 4)
 	produceEach(t, b, "in", 4, 0, 4)
 	member := func(id string) *kgo.Client {
-		cl, err := kgo.NewClient(append(inProcessOpts(b), kgo.ConsumerGroup("g"), kgo.ConsumeTopics("in"), kgo.InstanceID(id),
+		cl, err := kgo.NewClient(append(inProcessOpts(b), kgo.ConsumerGroup("g"), kgo.ConsumeTopics("in"), kgo.InstanceID(id), kgo.Balancers(kgo.RangeBalancer()),
 			kgo.HeartbeatInterval(100*time.Millisecond), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 		if err != nil {
 			t.Fatal(err)
