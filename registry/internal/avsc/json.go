@@ -46,7 +46,7 @@ func (v *value) textOf(key string) (string, bool) {
 }
 
 func parseJSON(text string) (value, error) {
-	d := json.NewDecoder(strings.NewReader(text))
+	d := json.NewDecoder(strings.NewReader(withoutComments(text)))
 	d.UseNumber()
 	v, err := parseValue(d, 0)
 	if err != nil {
@@ -59,6 +59,39 @@ func parseJSON(text string) (value, error) {
 		return v, fmt.Errorf("there is more text after the schema, from byte %d", d.InputOffset())
 	}
 	return v, nil
+}
+
+// withoutComments blanks out comments, which Java's parser allows in schemas.
+func withoutComments(text string) string {
+	if !strings.Contains(text, "//") && !strings.Contains(text, "/*") {
+		return text
+	}
+	b := []byte(text)
+	for i := 0; i < len(b); i++ {
+		switch {
+		case b[i] == '"':
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		case b[i] != '/' || i+1 == len(b):
+		case b[i+1] == '/':
+			for ; i < len(b) && b[i] != '\n'; i++ {
+				b[i] = ' '
+			}
+		case b[i+1] == '*':
+			end := strings.Index(string(b[i+2:]), "*/")
+			if end < 0 {
+				return text // the JSON parser says where it fails
+			}
+			for stop := i + 2 + end + 2; i < stop; i++ {
+				b[i] = ' '
+			}
+			i--
+		}
+	}
+	return string(b)
 }
 
 func parseValue(d *json.Decoder, depth int) (value, error) {
@@ -186,7 +219,7 @@ func AppendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-func isInteger(number string) bool { return !strings.ContainsAny(number, ".eE") }
+func isInteger(number string) bool { return !strings.ContainsAny(number, ".eENI") }
 
 func appendNumber(b []byte, text string) []byte {
 	if isInteger(text) {
@@ -196,14 +229,22 @@ func appendNumber(b []byte, text string) []byte {
 		return append(b, text...)
 	}
 	f, err := strconv.ParseFloat(text, 64)
-	if err != nil { // out of range: an infinity, which JSON does not have
+	if err != nil && !math.IsInf(f, 0) { // the JSON parser has passed it
 		return append(b, text...)
 	}
 	return appendDouble(b, f)
 }
 
-// appendDouble is Java's Double.toString.
+// appendDouble is Java's Double.toString, in quotation marks where the number is none.
 func appendDouble(b []byte, f float64) []byte {
+	switch {
+	case math.IsNaN(f):
+		return append(b, `"NaN"`...)
+	case math.IsInf(f, 1):
+		return append(b, `"Infinity"`...)
+	case math.IsInf(f, -1):
+		return append(b, `"-Infinity"`...)
+	}
 	abs := math.Abs(f)
 	if abs == 0 || (abs >= 1e-3 && abs < 1e7) {
 		n := len(b)
@@ -214,10 +255,10 @@ func appendDouble(b []byte, f float64) []byte {
 		return b
 	}
 	mantissa, exp, _ := strings.Cut(strconv.FormatFloat(f, 'e', -1, 64), "e")
-	b = append(b, mantissa...)
-	if !strings.Contains(mantissa, ".") {
-		b = append(b, '.', '0')
+	if !strings.Contains(mantissa, ".") { // Java writes two digits at least, and the nearest two
+		mantissa, exp, _ = strings.Cut(strconv.FormatFloat(f, 'e', 1, 64), "e")
 	}
+	b = append(b, mantissa...)
 	n, _ := strconv.Atoi(exp)
 	return strconv.AppendInt(append(b, 'E'), int64(n), 10)
 }

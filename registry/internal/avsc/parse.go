@@ -131,7 +131,7 @@ func (p *parser) parseObject(v *value) (*Schema, error) {
 	var err error
 	switch typ {
 	case "record", "error", "enum", "fixed":
-		s, err = p.parseNamed(typ, v)
+		return p.parseNamed(typ, v)
 	case "array":
 		s, err = p.parseItems(Array, "items", v)
 	case "map":
@@ -149,12 +149,17 @@ func (p *parser) parseObject(v *value) (*Schema, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.collectProps(s, v)
+	return s, nil
+}
+
+// collectProps keeps the members of a schema that mean nothing to Avro.
+func (p *parser) collectProps(s *Schema, v *value) {
 	for i, key := range v.keys {
 		if !s.reserved(key) {
 			s.props = append(s.props, prop{key, v.items[i]})
 		}
 	}
-	return s, nil
 }
 
 // reserved says which members of a schema are not extra properties.
@@ -190,38 +195,66 @@ func (p *parser) parseNamed(typ string, v *value) (*Schema, error) {
 		space = p.space
 	}
 	s := &Schema{Name: makeName(base, space), isError: typ == "error"}
-	if err := p.checkName(s.Name.Base); err != nil {
+	if err := p.checkFullName(s.Name); err != nil {
 		return nil, err
 	}
 	full := s.Name.Full()
 	if _, ok := primitiveKind(full); ok {
 		return nil, fmt.Errorf("schemas may not be named after primitives: %s", full)
 	}
-	if p.names[full] != nil {
+	known := p.names[full]
+	if known != nil && known.open {
 		return nil, fmt.Errorf("can't redefine: %s", full)
 	}
 	p.names[full] = s
+	s.open = true
+	if err := p.parseDefinition(s, typ, v); err != nil {
+		return nil, err
+	}
+	s.open = false
+	p.collectProps(s, v)
+	if known == nil {
+		return s, nil
+	}
+	// As Java since 1.12: what is defined twice in the same way is defined once.
+	p.names[full] = known
+	if known.Text() != s.Text() {
+		return nil, fmt.Errorf("can't redefine: %s", full)
+	}
+	return known, nil
+}
+
+// parseDefinition reads what makes a named type.
+func (p *parser) parseDefinition(s *Schema, typ string, v *value) error {
 	if doc, ok := v.textOf("doc"); ok {
 		s.doc = &doc
 	}
-	for _, a := range textList(v.get("aliases")) {
-		if n := makeName(a, s.Name.Space); !slices.Contains(s.aliases, n) {
+	aliases, err := textList("aliases", v)
+	if err != nil {
+		return err
+	}
+	for _, a := range aliases {
+		n := makeName(a, s.Name.Space)
+		if err := p.checkFullName(n); err != nil {
+			return fmt.Errorf("alias of %s: %w", s.Name.Full(), err)
+		}
+		if !slices.Contains(s.aliases, n) {
 			s.aliases = append(s.aliases, n)
 		}
 	}
 	switch typ {
 	case "enum":
 		s.Kind = Enum
-		return s, p.parseEnum(s, v)
+		return p.parseEnum(s, v)
 	case "fixed":
 		s.Kind = Fixed
-		return s, p.parseFixed(s, v)
+		return p.parseFixed(s, v)
 	}
 	s.Kind = Record
 	outer := p.space
 	p.space = s.Name.Space
 	defer func() { p.space = outer }()
-	return s, p.parseFields(s, v)
+	return p.parseFields(s, v)
 }
 
 func (p *parser) parseEnum(s *Schema, v *value) error {
@@ -325,13 +358,19 @@ func (p *parser) parseField(rec *Schema, v *value) (*Field, error) {
 			return nil, fmt.Errorf("field %s of record %s: unknown order %q", name, rec.Name.Full(), order)
 		}
 	}
-	for _, a := range textList(v.get("aliases")) {
+	aliases, err := textList("aliases", v)
+	if err != nil {
+		return nil, fmt.Errorf("field %s of record %s: %w", name, rec.Name.Full(), err)
+	}
+	for _, a := range aliases {
 		if !slices.Contains(f.Aliases, a) {
 			f.Aliases = append(f.Aliases, a)
 		}
 	}
 	if d := v.get("default"); d != nil {
-		f.setDefault(*d)
+		if err := f.setDefault(*d); err != nil {
+			return nil, fmt.Errorf("field %s of record %s: %w", name, rec.Name.Full(), err)
+		}
 	}
 	for i, key := range v.keys {
 		switch key {
@@ -343,15 +382,48 @@ func (p *parser) parseField(rec *Schema, v *value) (*Field, error) {
 	return f, nil
 }
 
-func (f *Field) setDefault(d value) {
+func (f *Field) setDefault(d value) error {
 	// Java turns a text default of a floating-point field into its number.
 	if (f.Type.Kind == Float || f.Type.Kind == Double) && d.kind == '"' {
-		if n, err := strconv.ParseFloat(d.text, 64); err == nil && n == n && n-n == 0 {
-			d = value{kind: '0', text: string(appendDouble(nil, n))}
+		n, err := parseJavaDouble(d.text)
+		if err != nil {
+			return err
 		}
+		d = value{kind: '0', text: strconv.FormatFloat(n, 'e', -1, 64)}
 	}
 	f.HasDefault, f.def = true, d
 	f.DefaultText = string(appendValue(nil, &d))
+	return nil
+}
+
+// parseJavaDouble is Java's Double.valueOf.
+func parseJavaDouble(text string) (float64, error) {
+	t := strings.TrimSpace(text)
+	switch strings.TrimLeft(t, "+-") {
+	case "NaN", "Infinity":
+	default:
+		t = strings.TrimRight(t, "fFdD")
+		if len(strings.TrimSpace(text))-len(t) > 1 || strings.ContainsAny(t, "_iInN") {
+			return 0, fmt.Errorf("the default %q is not a number", text)
+		}
+	}
+	n, err := strconv.ParseFloat(t, 64)
+	if err != nil && n-n == 0 {
+		return 0, fmt.Errorf("the default %q is not a number", text)
+	}
+	return n, nil
+}
+
+// checkFullName checks the parts of a name.
+func (p *parser) checkFullName(n Name) error {
+	if n.Space != "" {
+		for part := range strings.SplitSeq(n.Space, ".") {
+			if err := p.checkName(part); err != nil {
+				return fmt.Errorf("namespace %q: %w", n.Space, err)
+			}
+		}
+	}
+	return p.checkName(n.Base)
 }
 
 func (p *parser) checkName(name string) error {
@@ -377,17 +449,23 @@ func (p *parser) checkName(name string) error {
 	return nil
 }
 
-func textList(v *value) []string {
-	if v == nil || v.kind != '[' {
-		return nil
+// textList reads a member that is a list of strings, if it is there.
+func textList(key string, of *value) ([]string, error) {
+	v := of.get(key)
+	if v == nil {
+		return nil, nil
 	}
-	var list []string
+	if v.kind != '[' {
+		return nil, fmt.Errorf("%s not an array: %s", key, clip(v))
+	}
+	list := make([]string, 0, len(v.items))
 	for i := range v.items {
-		if v.items[i].kind == '"' {
-			list = append(list, v.items[i].text)
+		if v.items[i].kind != '"' {
+			return nil, fmt.Errorf("%s has what is not a string: %s", key, clip(&v.items[i]))
 		}
+		list = append(list, v.items[i].text)
 	}
-	return list
+	return list, nil
 }
 
 // clip is v for an error message, cut where it gets long.

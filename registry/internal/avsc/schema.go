@@ -81,6 +81,7 @@ type Schema struct {
 	aliases []Name
 	doc     *string
 	isError bool
+	open    bool // while it is being parsed
 	props   []prop
 }
 

@@ -213,11 +213,7 @@ func canonicalNamed(b []byte, s *Schema, seen map[string]bool) []byte {
 	}
 	seen[full] = true
 	b = AppendString(append(b, `{"name":`...), full)
-	typ := s.Kind.String()
-	if s.isError {
-		typ = "error"
-	}
-	b = AppendString(append(b, `,"type":`...), typ)
+	b = AppendString(append(b, `,"type":`...), s.Kind.String())
 	switch s.Kind {
 	case Enum:
 		b = appendTexts(append(b, `,"symbols":`...), s.Symbols)
