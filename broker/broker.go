@@ -164,8 +164,8 @@ const (
 // lockDir makes the data directory and takes it for this process.
 func (b *Broker) lockDir() error {
 	fsys, dir := b.cfg.FS, b.cfg.Dir
-	if err := fsys.MkdirAll(dir); err != nil {
-		return fmt.Errorf("make data directory: %w", err)
+	if err := makeDir(fsys, dir); err != nil {
+		return fmt.Errorf("make data directory %s: %w", dir, err)
 	}
 	lock, err := fsys.Lock(filepath.Join(dir, lockFile))
 	if errors.Is(err, vfs.ErrLocked) {
@@ -182,6 +182,30 @@ func (b *Broker) lockDir() error {
 		return errors.Join(fmt.Errorf("write %s: %w", pidFile, err), lock.Close())
 	}
 	b.lock = lock
+	return nil
+}
+
+// makeDir makes a directory and its parents, durably: what is synced inside is lost if the way to it is.
+func makeDir(fsys vfs.FS, dir string) error {
+	var missing []string
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		ok, err := vfs.Exists(fsys, d)
+		if err != nil {
+			return err
+		}
+		if ok || d == filepath.Dir(d) {
+			break
+		}
+		missing = append(missing, d)
+	}
+	if err := fsys.MkdirAll(dir); err != nil {
+		return err
+	}
+	for _, d := range missing {
+		if err := fsys.SyncDir(filepath.Dir(d)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
