@@ -21,7 +21,7 @@ import (
 const (
 	// frameTimeout is what a client has to send a frame it has begun, or to take a response, beside one second per slowestRate.
 	frameTimeout = 30 * time.Second
-	slowestRate  = 64 << 10
+	slowestRate  = 256 << 10
 	// decodedWeight is how many bytes of memory a decoded request may take per byte of its frame, at worst: an array count is
 	// bounded by the bytes left, and elements of one byte on the wire are structures of up to this many bytes in memory.
 	decodedWeight = 64
