@@ -18,7 +18,7 @@ const (
 	MissingUnionBranch  = "MISSING_UNION_BRANCH"
 	maxIncompatibility  = 1000
 	maxComparisons      = 1 << 18
-	maxComparisonsDepth = 4 * maxDepth
+	maxComparisonsDepth = 64 * maxDepth
 )
 
 // ErrTooComplex is returned by [Reads] for a pair of schemas whose comparison takes more than a quarter of a million steps.
@@ -57,6 +57,7 @@ type checker struct {
 	memo     map[pair]*outcome
 	location []string
 	fields   []string
+	depth    int
 	err      error
 }
 
@@ -67,7 +68,7 @@ func (c *checker) compare(token string, r, w *Schema) []Incompatibility {
 		}
 		return o.found
 	}
-	if c.err == nil && (len(c.memo) >= maxComparisons || len(c.location) >= maxComparisonsDepth) {
+	if c.err == nil && (len(c.memo) >= maxComparisons || c.depth >= maxComparisonsDepth) {
 		c.err = ErrTooComplex
 	}
 	if c.err != nil {
@@ -76,10 +77,22 @@ func (c *checker) compare(token string, r, w *Schema) []Incompatibility {
 	o := new(outcome)
 	c.memo[pair{r, w}] = o
 	c.location = append(c.location, token)
+	c.depth++
 	o.found = c.check(r, w)
 	o.done = true
+	c.depth--
 	c.location = c.location[:len(c.location)-1]
 	return o.found
+}
+
+// compareApart compares a branch of a union. As in Java, what it finds counts its location from the branch; that shows
+// only where the same pair of named types is met again later, and the result is remembered.
+func (c *checker) compareApart(r, w *Schema) []Incompatibility {
+	outer := c.location
+	c.location = nil
+	found := c.compare("", r, w)
+	c.location = outer
+	return found
 }
 
 func (c *checker) check(r, w *Schema) []Incompatibility {
@@ -94,8 +107,8 @@ func (c *checker) check(r, w *Schema) []Incompatibility {
 		return found
 	}
 	if r.Kind == Union {
-		for i, branch := range r.Branches {
-			if len(c.compare(strconv.Itoa(i), branch, w)) == 0 {
+		for _, branch := range r.Branches {
+			if len(c.compareApart(branch, w)) == 0 {
 				return nil
 			}
 		}
@@ -145,7 +158,7 @@ func (c *checker) sameKind(r, w *Schema) []Incompatibility {
 	case Union:
 		var found []Incompatibility
 		for i, branch := range w.Branches {
-			if len(c.compare(strconv.Itoa(i), r, branch)) > 0 {
+			if len(c.compareApart(r, branch)) > 0 {
 				found = merge(found, c.reportAt(strconv.Itoa(i), MissingUnionBranch,
 					"reader union lacking writer type: "+upper(branch.Kind), r, branch))
 			}
@@ -195,7 +208,7 @@ func (c *checker) checkFields(r, w *Schema) []Incompatibility {
 			n++
 		}
 		for _, a := range f.Aliases {
-			if by := written[a]; by != nil && a != f.Name {
+			if by := written[a]; by != nil {
 				from = by
 				n++
 			}
