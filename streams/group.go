@@ -149,7 +149,9 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], into Store[K, A], prefix st
 			enc := rawKey(c, raw)
 			e, err := st.st.Entry(enc, k)
 			if err != nil {
-				return storeFailed(c, node, err)
+				if e, err = noEntry(c, node, st.key, enc, k, err, st.st.Entry); err != nil {
+					return unlessSkipped(err)
+				}
 			}
 			if !flat && e.Exists {
 				if err := st.st.BeforeChange(e); err != nil {

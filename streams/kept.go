@@ -5,6 +5,7 @@ import (
 
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/graph"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -20,9 +21,37 @@ type kept[K, V any] struct {
 func (t *kept[K, V]) set(c *cursor, enc []byte, k K, v V, has bool, at int64) error {
 	e, err := t.st.Entry(enc, k)
 	if err != nil {
-		return storeFailed(c, t.node, err)
+		if e, err = noEntry(c, t.node, t.key, enc, k, err, t.st.Entry); err != nil {
+			return unlessSkipped(err)
+		}
 	}
 	return t.write(c, e, enc, v, has, at)
+}
+
+// noEntry settles an error of a store's Entry: a key that does not encode is that record's error, anything else ends the
+// task. Its own error is errSkipped or final.
+func noEntry[K, E any](c *cursor, n *graph.Node, s serde.Serde[K], enc []byte, k K, cause error, get func([]byte, K) (E, error)) (e E, err error) {
+	for attempt := 1; ; attempt++ {
+		if enc != nil || encodes(s, k) {
+			return e, storeFailed(c, n, cause)
+		}
+		again, err := c.Fail(n.Name, engine.Encoding, attempt, cause)
+		if err != nil {
+			return e, err
+		}
+		if !again {
+			return e, errSkipped
+		}
+		if e, cause = get(enc, k); cause == nil {
+			return e, nil
+		}
+	}
+}
+
+func encodes[K any](s serde.Serde[K], k K) (ok bool) {
+	defer func() { _ = recover() }()
+	_, err := s.Append([]byte{}, serde.Place{Key: true}, k)
+	return err == nil
 }
 
 // write changes an entry of the store.

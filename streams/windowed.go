@@ -175,7 +175,9 @@ func (n *windowNode[K, V, A]) process(c *cursor, k K, v V) error {
 func (n *windowNode[K, V, A]) add(c *cursor, enc []byte, k K, v V, start int64) error {
 	e, err := n.st.Entry(enc, k, start)
 	if err != nil {
-		return storeFailed(c, n.node, err)
+		if e, err = n.noEntry(c, enc, k, start, err); err != nil {
+			return unlessSkipped(err)
+		}
 	}
 	if !n.flat && e.Exists {
 		if err := n.st.BeforeChange(e); err != nil {
@@ -202,6 +204,10 @@ func (n *windowNode[K, V, A]) add(c *cursor, enc []byte, k K, v V, start int64) 
 		return storeFailed(c, n.node, err)
 	}
 	return nil
+}
+
+func (n *windowNode[K, V, A]) noEntry(c *cursor, enc []byte, k K, start int64, err error) (*state.Entry[K, A], error) {
+	return noEntry(c, n.node, n.trail.key, enc, k, err, func(enc []byte, k K) (*state.Entry[K, A], error) { return n.st.Entry(enc, k, start) })
 }
 
 // lastClosed returns the start of the last window that has closed; negative if none has.

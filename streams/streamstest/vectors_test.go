@@ -374,21 +374,21 @@ func texts(records []map[string]any, noHeaders, noTimes bool) []string {
 
 // canonical is JSON text that is equal for equal values: numbers of the vectors and of Go alike.
 func canonical(v any) string {
-	b, err := json.Marshal(plain(v))
+	b, err := json.Marshal(jsonPlain(v))
 	if err != nil {
 		return err.Error()
 	}
 	return string(b)
 }
 
-func plain(v any) any {
+func jsonPlain(v any) any {
 	switch v := v.(type) {
 	case json.Number:
 		if n, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
 			return n
 		}
 		f, _ := v.Float64()
-		return plain(f)
+		return jsonPlain(f)
 	case float64:
 		if v == float64(int64(v)) {
 			return int64(v)
@@ -397,13 +397,13 @@ func plain(v any) any {
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for k, x := range v {
-			out[k] = plain(x)
+			out[k] = jsonPlain(x)
 		}
 		return out
 	case []any:
 		out := make([]any, len(v))
 		for i, x := range v {
-			out[i] = plain(x)
+			out[i] = jsonPlain(x)
 		}
 		return out
 	}
