@@ -52,11 +52,12 @@ func startCoordinators(b *Broker) error {
 	}
 	b.groups.Start()
 	b.txns.Start() // after the groups are loaded: it ends transactions with offsets in them
+	b.housework.Go(b.rewriteLogs)
 	return nil
 }
 
 func coordinatorJournal(b *Broker, name string) (*journal.Journal, error) {
-	configs := map[string]string{"cleanup.policy": "compact", "segment.bytes": "104857600"}
+	configs := map[string]string{"cleanup.policy": "compact", "segment.bytes": "16777216"}
 	if err := b.ensureInternal(name, 1, configs); err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}

@@ -188,6 +188,26 @@ func commitPlain(ctx context.Context, b *Broker, l *ledger, round int) {
 	}
 }
 
+// rewriteAlways shortens the coordinators' logs all the time.
+func rewriteAlways(ctx context.Context, t *testing.T, b *Broker) {
+	logs := b.rewriters()
+	tick := time.NewTicker(3 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		for _, r := range logs {
+			r.live = 0
+			if err := r.run(ctx, 20); err != nil && ctx.Err() == nil {
+				t.Errorf("shorten %s: %v", r.topic, err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Whatever was acknowledged before the power failed is there after it, transactions are whole, and offsets are committed exactly with
 // the transactions they belong to. Each seed goes through several power cuts on the same data, during load.
 func TestPowerLoss(t *testing.T) {
@@ -236,6 +256,7 @@ func powerLoss(t *testing.T, seed uint64) {
 			wg.Go(func() { transact(ctx, b, l, id, round, r, opts) })
 		}
 		wg.Go(func() { commitPlain(ctx, b, l, round) })
+		wg.Go(func() { rewriteAlways(ctx, t, b) })
 		load := time.NewTimer(time.Duration(5+rng.IntN(80)) * time.Millisecond)
 		<-load.C
 		known, offsets := l.snapshot() // what is acknowledged after this moment need not be there

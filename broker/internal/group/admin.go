@@ -106,7 +106,7 @@ func (g *group) deleteLocked() error {
 		entries = append(entries, journal.Entry{Key: offsetKey(g.id, tp)})
 	}
 	entries = append(entries, journal.Entry{Key: groupKey(g.id)})
-	if err := g.append(entries); err != nil {
+	if _, err := g.append(entries); err != nil {
 		return err
 	}
 	g.c.buryLocked(g)

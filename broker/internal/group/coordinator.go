@@ -148,13 +148,13 @@ func (c *Coordinator) buryLocked(g *group) {
 }
 
 // append writes entries of one group and notes how far the journal must be synced before anything newer is told.
-func (g *group) append(entries []journal.Entry) error {
-	end, err := g.c.journal.Append(entries)
+func (g *group) append(entries []journal.Entry) (end int64, err error) {
+	end, err = g.c.journal.Append(entries)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	g.end = max(g.end, end)
-	return nil
+	return end, nil
 }
 
 // known is an answer that waits for nothing.

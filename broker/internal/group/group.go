@@ -101,6 +101,8 @@ type group struct {
 	offsets map[topicPartition]committed
 	pending map[int64]map[topicPartition]committed // producer id -> offsets of its open transaction
 	end     int64                                  // the journal must be on disk up to here before the group's state is told
+	// storedAt is the journal offset of the group's metadata, -1 if there is none. What it says is the last completed rebalance.
+	storedAt int64
 }
 
 // member of a group. It belongs to the holder of the group's mutex.
@@ -130,7 +132,7 @@ func newGroup(c *Coordinator, id string) *group {
 		c: c, id: id,
 		members: map[string]*member{}, statics: map[string]string{}, expected: map[string]*time.Timer{},
 		offsets: map[topicPartition]committed{}, pending: map[int64]map[topicPartition]committed{},
-		since: time.Now(),
+		since: time.Now(), storedAt: -1,
 	}
 }
 

@@ -47,15 +47,14 @@ func (c *Coordinator) Commit(req *kmsg.OffsetCommitRequest, exists Exists) Pendi
 	if len(batch.entries) == 0 {
 		return known(resp)
 	}
-	if err := g.append(batch.entries); err != nil {
-		return known(commitResponse(req, storageError(err)))
+	end, aerr := g.append(batch.entries)
+	if aerr != nil {
+		return known(commitResponse(req, storageError(aerr)))
 	}
-	for i, tp := range batch.tps {
-		o := batch.offsets[i]
-		o.at = g.end
-		g.offsets[tp] = o
+	for i, o := range batch.at(end) {
+		g.offsets[batch.tps[i]] = o
 	}
-	return durable(c, resp, g.end, func() { failCommit(resp) })
+	return durable(c, resp, end, func() { failCommit(resp) })
 }
 
 func failCommit(resp *kmsg.OffsetCommitResponse) {
@@ -154,6 +153,14 @@ func (b *batch) add(topic string, partition int32, metadata *string, o committed
 	b.offsets = append(b.offsets, o)
 	b.entries = append(b.entries, journal.Entry{Key: offsetKey(b.g.id, tp), Value: offsetValue(o)})
 	return nil
+}
+
+// at gives the offsets their places in the journal, whose end was end after their batch.
+func (b *batch) at(end int64) []committed {
+	for i := range b.offsets {
+		b.offsets[i].at = end - int64(len(b.offsets)-i)
+	}
+	return b.offsets
 }
 
 // Fetch serves OffsetFetch of one group (v8+ asks for several). topics nil asks for all. A group that is not known is no error:
@@ -311,7 +318,7 @@ func (g *group) forgetOffsetsLocked(tps []topicPartition) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	if err := g.append(entries); err != nil {
+	if _, err := g.append(entries); err != nil {
 		return fmt.Errorf("delete %d offsets of group %s: %w", len(entries), g.id, err)
 	}
 	for _, tp := range tps {

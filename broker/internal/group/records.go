@@ -32,7 +32,7 @@ type committed struct {
 	commitMs    int64
 	// expireMs is the client's own retention (OffsetCommit v2 to v4), -1 for the group's.
 	expireMs int64
-	// at is the journal offset after its record: of a plain and a transactional commit the later one in the journal wins,
+	// at is the journal offset of its record: of a plain and a transactional commit the later one in the journal wins,
 	// whichever becomes visible last.
 	at int64
 }
@@ -89,7 +89,11 @@ func (g *group) valueLocked() []byte {
 
 // persistLocked writes the group's metadata: members, generation, assignments.
 func (g *group) persistLocked() error {
-	return g.append([]journal.Entry{{Key: groupKey(g.id), Value: g.valueLocked()}})
+	end, err := g.append([]journal.Entry{{Key: groupKey(g.id), Value: g.valueLocked()}})
+	if err == nil {
+		g.storedAt = end - 1
+	}
+	return err
 }
 
 // Visitor takes the journal's records back at start, before Start. Nothing else may run meanwhile.
@@ -138,7 +142,7 @@ func (c *Coordinator) loadOffset(producerID, offset int64, key, value []byte) er
 	if err := v.ReadFrom(value); err != nil {
 		return fmt.Errorf("offsets record at %d: value: %w", offset, err)
 	}
-	o := committed{offset: v.Offset, leaderEpoch: -1, metadata: v.Metadata, commitMs: v.CommitTimestamp, expireMs: -1, at: offset + 1}
+	o := committed{offset: v.Offset, leaderEpoch: -1, metadata: v.Metadata, commitMs: v.CommitTimestamp, expireMs: -1, at: offset}
 	if v.Version >= 3 {
 		o.leaderEpoch = v.LeaderEpoch
 	}
@@ -172,7 +176,9 @@ func (c *Coordinator) loadGroup(offset int64, key, value []byte) error {
 	}
 	defer g.mu.Unlock()
 	g.members, g.statics = map[string]*member{}, map[string]string{}
+	g.storedAt = offset
 	if value == nil {
+		g.storedAt = -1
 		g.generation, g.protocolType, g.protocol, g.leader = 0, "", "", ""
 		g.toLocked(stateEmpty)
 		c.loadedTombstone(g)

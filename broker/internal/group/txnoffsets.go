@@ -59,10 +59,8 @@ func (c *Coordinator) CommitTxn(req *kmsg.TxnOffsetCommitRequest, exists Exists,
 		return refuse(storageError(aerr))
 	}
 	g.end = max(g.end, end)
-	for i, tp := range batch.tps {
-		o := batch.offsets[i]
-		o.at = end
-		g.addPendingLocked(req.ProducerID, tp, o)
+	for i, o := range batch.at(end) {
+		g.addPendingLocked(req.ProducerID, batch.tps[i], o)
 	}
 	return durable(c, resp, g.end, func() { failTxnCommit(resp) })
 }
