@@ -393,3 +393,68 @@ func TestFrameInManyPieces(t *testing.T) {
 		t.Fatal("test batch is not what it was")
 	}
 }
+
+// A batch of an idempotent producer that is sent again is answered with its first offset, and is there once.
+func TestIdempotentRetry(t *testing.T) {
+	b := start(t, func(c *Config) { c.Flush = FlushAlways })
+	createTopic(t, b, "t", 1)
+	r := dialRaw(t, b)
+	init := kmsg.NewPtrInitProducerIDRequest()
+	producer := do[*kmsg.InitProducerIDResponse](r, init, 4)
+	if producer.ErrorCode != 0 {
+		t.Fatal(kerr.ErrorForCode(producer.ErrorCode))
+	}
+	numbered := func(seq int32) []byte {
+		info := record.NoProducer()
+		info.ProducerID, info.ProducerEpoch, info.BaseSequence = producer.ProducerID, producer.ProducerEpoch, seq
+		return record.Build(info, []record.Record{{Value: []byte(fmt.Sprint(seq)), Timestamp: 1}})
+	}
+	for _, c := range []struct {
+		seq    int32
+		offset int64
+		want   *kerr.Error
+	}{{0, 0, nil}, {1, 1, nil}, {1, 1, nil}, {0, 0, nil}, {5, -1, kerr.OutOfOrderSequenceNumber}, {2, 2, nil}} {
+		p := do[*kmsg.ProduceResponse](r, produceRequest1("t", 0, -1, numbered(c.seq)), 9).Topics[0].Partitions[0]
+		if p.BaseOffset != c.offset || p.ErrorCode != errorCode(asError(c.want)) {
+			t.Errorf("sequence %d: offset %d, error %v; want %d, %v", c.seq, p.BaseOffset, kerr.ErrorForCode(p.ErrorCode), c.offset, c.want)
+		}
+	}
+	if end := b.topic("t").parts[0].Bounds().End; end != 3 {
+		t.Errorf("the log ends at %d, want 3", end)
+	}
+	described := kmsg.NewPtrDescribeProducersRequest()
+	described.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: "t", Partitions: []int32{0}}}
+	ps := do[*kmsg.DescribeProducersResponse](r, described, 0).Topics[0].Partitions[0].ActiveProducers
+	if len(ps) != 1 || ps[0].ProducerID != producer.ProducerID || ps[0].LastSequence != 2 {
+		t.Errorf("described producers: %+v", ps)
+	}
+}
+
+func TestDescribeTopicPartitionsByPages(t *testing.T) {
+	b := start(t, nil)
+	createTopic(t, b, "a", 3)
+	createTopic(t, b, "b", 4)
+	r := dialRaw(t, b)
+	req := kmsg.NewPtrDescribeTopicPartitionsRequest()
+	req.Topics = []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: "b"}, {Topic: "a"}, {Topic: "missing"}}
+	req.ResponsePartitionLimit = 2
+	var got []string
+	for range 10 {
+		resp := do[*kmsg.DescribeTopicPartitionsResponse](r, req, 0)
+		for _, dt := range resp.Topics {
+			if dt.ErrorCode != 0 {
+				got = append(got, *dt.Topic+"?")
+			}
+			for _, p := range dt.Partitions {
+				got = append(got, fmt.Sprint(*dt.Topic, p.Partition))
+			}
+		}
+		if resp.NextCursor == nil {
+			break
+		}
+		req.Cursor = &kmsg.DescribeTopicPartitionsRequestCursor{Topic: resp.NextCursor.Topic, Partition: resp.NextCursor.Partition}
+	}
+	if want := "a0 a1 a2 b0 b1 b2 b3 missing?"; strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}

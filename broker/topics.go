@@ -229,7 +229,7 @@ func (b *Broker) createTopic(m meta.Topic) (*topic, error) {
 	}
 	t := &topic{Topic: m}
 	if err := b.addLogs(t); err != nil {
-		return nil, errors.Join(err, b.dropLogs(t))
+		return nil, errors.Join(err, b.meta.Forget(t.Name))
 	}
 	b.topics.Store(table.with(t))
 	b.logger.Info("topic created", "topic", m.Name, "id", m.ID.String(), "partitions", m.Partitions)
@@ -255,19 +255,32 @@ func (b *Broker) mayCreate(table *topicTable, m meta.Topic) error {
 	return nil
 }
 
-// addLogs opens the logs that t lacks.
+// addLogs opens the logs that t lacks, all or none.
 func (b *Broker) addLogs(t *topic) error {
-	for p := int32(len(t.parts)); p < t.Partitions; p++ {
-		if err := b.setAside(t.Topic, p); err != nil {
+	had := len(t.parts)
+	parts := make([]*log.Log, t.Partitions)
+	copy(parts, t.parts)
+	var g errgroup.Group
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for p := had; p < len(parts); p++ {
+		g.Go(func() (err error) {
+			if err = b.setAside(t.Topic, int32(p)); err == nil {
+				parts[p], err = b.openLog(t.Topic, int32(p))
+			}
 			return err
-		}
-		l, err := b.openLog(t.Topic, p)
-		if err != nil {
-			return err
-		}
-		t.parts = append(t.parts, l)
+		})
 	}
-	return nil
+	err := g.Wait()
+	if err == nil {
+		t.parts = parts
+		return nil
+	}
+	for _, l := range parts[had:] {
+		if l != nil {
+			err = errors.Join(err, l.Delete())
+		}
+	}
+	return err
 }
 
 // setAside renames a directory that is in the way of a new partition. It is nobody's, but may hold data: nothing is deleted
@@ -283,15 +296,6 @@ func (b *Broker) setAside(m meta.Topic, p int32) error {
 		return fmt.Errorf("set aside %s: %w", dir, err)
 	}
 	return b.cfg.FS.SyncDir(b.cfg.Dir)
-}
-
-// dropLogs undoes a creation that failed half way.
-func (b *Broker) dropLogs(t *topic) error {
-	var err error
-	for _, l := range t.parts {
-		err = errors.Join(err, l.Delete())
-	}
-	return errors.Join(err, b.meta.Forget(t.Name))
 }
 
 // deleteTopic removes a topic with its files. The journal says so first: a crash in between is finished at the next start.
@@ -358,7 +362,7 @@ func (b *Broker) growTopic(name string, count int32) error {
 	if err != nil {
 		return err
 	}
-	t := &topic{m, append([]*log.Log(nil), old.parts...)}
+	t := &topic{m, old.parts}
 	if err := b.addLogs(t); err != nil {
 		return err // the journal has the count: the next start opens what is missing
 	}
