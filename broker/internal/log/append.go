@@ -153,6 +153,14 @@ func (l *Log) rollDueLocked(b record.Batch, cfg *Config) bool {
 // and sealed in the background.
 func (l *Log) rollLocked(cfg *Config, now int64) error {
 	old, end := l.mu.active, l.end.Load()
+	if l.mu.dirsDirty {
+		// The first segment's own entry must not be lost while the second's survives: the log would seem to begin there.
+		for _, dir := range l.takeDirsLocked() {
+			if err := l.fsys.SyncDir(dir); err != nil {
+				return err
+			}
+		}
+	}
 	next, err := createSegment(l.fsys, l.dir, end)
 	if err != nil {
 		return err

@@ -1,7 +1,9 @@
 package log
 
 import (
+	"fmt"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/leatstream/leat/broker/internal/record"
@@ -68,5 +70,34 @@ func BenchmarkRead1MiB(b *testing.B) {
 		if off += int64(len(res.Batches)/len(batch)) * int64(batch.Count()); off+10000 > l.Bounds().End {
 			off = 0
 		}
+	}
+}
+
+// BenchmarkAppendSynced appends small batches and waits for the disk each time, alone and with many at once.
+func BenchmarkAppendSynced(b *testing.B) {
+	for _, perCPU := range []int{1, 8} {
+		b.Run(fmt.Sprint("writers=", perCPU*runtime.GOMAXPROCS(0)), func(b *testing.B) {
+			l, err := Open(vfs.OS{}, filepath.Join(b.TempDir(), "t-0"), Config{}, startSyncer(b))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			b.ReportAllocs()
+			b.SetParallelism(perCPU)
+			b.RunParallel(func(pb *testing.PB) {
+				batch := plain(4, "a value of some length, as an order may have one")
+				for pb.Next() {
+					batch.SetBaseOffset(0)
+					a, err := l.Append(batch, AppendOptions{Now: epochTime})
+					if err == nil {
+						err = l.WaitSynced(b.Context(), a.LastOffset+1)
+					}
+					if err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
 	}
 }

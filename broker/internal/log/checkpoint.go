@@ -14,7 +14,7 @@ import (
 	"github.com/leatstream/leat/internal/vfs"
 )
 
-// The small files beside the segments. All are text, replaced as a whole and durably.
+// The small files beside the segments, all text. The first and the last are replaced as a whole and durably.
 const (
 	epochFile    = "leader-epoch-checkpoint" // Kafka's: version, count, "epoch startOffset" lines
 	metadataFile = "partition.metadata"      // Kafka's: version and topic id
@@ -92,10 +92,11 @@ func readStart(fsys vfs.FS, dir string) (int64, error) {
 	return v, nil
 }
 
-// writeMetadata writes the topic id as Kafka does: URL-safe base64 without padding.
+// writeMetadata writes the topic id as Kafka does: URL-safe base64 without padding. It is a cross-check only: one that a
+// crash has torn is written anew.
 func writeMetadata(fsys vfs.FS, dir string, id [16]byte) error {
 	body := "version: 0\ntopic_id: " + base64.RawURLEncoding.EncodeToString(id[:]) + "\n"
-	return vfs.ReplaceFile(fsys, path.Join(dir, metadataFile), []byte(body))
+	return vfs.WriteFile(fsys, path.Join(dir, metadataFile), []byte(body))
 }
 
 // ReadTopicID returns the topic id that a partition's directory was made for; zero if none is noted.

@@ -56,6 +56,7 @@ type Log struct {
 		rolled    []*segment   // left behind by rolls, not sealed yet
 		synced    int64        // everything below is on disk
 		dirDirty  bool         // a segment was created since the directory was synced
+		dirsDirty bool         // the directory itself is new: sync its parent too
 		epochs    []epochEntry
 		waits     []syncWait
 		syncBytes float64 // bytes per sync, a moving average

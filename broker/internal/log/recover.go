@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"path"
 	"slices"
@@ -62,11 +63,7 @@ func (r *recovery) run() error {
 	if err := l.fsys.MkdirAll(l.dir); err != nil {
 		return err
 	}
-	if !exists {
-		if err := l.fsys.SyncDir(path.Dir(l.dir)); err != nil {
-			return err
-		}
-	}
+	l.mu.dirsDirty = !exists
 	bases, err := r.list()
 	if err != nil {
 		return err
@@ -76,12 +73,8 @@ func (r *recovery) run() error {
 		r.cfg.Logger.Warn("the log start is taken from the first segment", "partition", r.cfg.Name, "error", err)
 		r.start = 0
 	}
-	// Segments wholly below the log start were about to be removed.
-	for len(bases) > 1 && bases[1] <= r.start {
-		if err := newSegment(l.fsys, l.dir, bases[0]).drop(); err != nil {
-			return err
-		}
-		bases = bases[1:]
+	if bases, err = r.prune(bases); err != nil {
+		return err
 	}
 	if err := r.openSegments(bases); err != nil {
 		return err
@@ -98,6 +91,23 @@ func (r *recovery) run() error {
 		return err
 	}
 	return r.finish(end)
+}
+
+// prune finishes the removal of segments that are wholly below the log start. That the producers were kept before, in a
+// snapshot at the first segment that stays, tells a removal that had begun from one that is still to come.
+func (r *recovery) prune(bases []int64) ([]int64, error) {
+	keep := 0
+	for i := 1; i < len(bases) && bases[i] <= r.start; i++ {
+		if _, err := readSnapshot(r.l.fsys, r.l.dir, bases[i], r.now); err == nil {
+			keep = i
+		}
+	}
+	for _, base := range bases[:keep] {
+		if err := newSegment(r.l.fsys, r.l.dir, base).drop(); err != nil {
+			return nil, err
+		}
+	}
+	return bases[keep:], nil
 }
 
 // list sorts the directory's files into segments and snapshots, and removes what a crash left half-made.
@@ -151,13 +161,23 @@ func (r *recovery) openSegments(bases []int64) error {
 		s := newSegment(r.l.fsys, r.l.dir, base)
 		r.segs = append(r.segs, s)
 		last := i == len(bases)-1
-		end, sealed, err := r.openSegment(s, last)
+		end, err := r.openSegment(s, last)
 		if err != nil {
 			return err
 		}
 		r.ends = append(r.ends, end)
-		if !last && !sealed && end != bases[i+1] {
-			return r.cutAfter(s, end, bases[i+1:])
+		if !last && end != bases[i+1] {
+			// Also with a seal: it may be of an earlier stop, and what came after it lost.
+			if err := r.cutAfter(s, end, bases[i+1:]); err != nil {
+				return err
+			}
+			s.release()
+			s = newSegment(r.l.fsys, r.l.dir, base) // once more, as the last
+			r.segs[i] = s
+			if r.ends[i], err = r.openSegment(s, true); err != nil {
+				return err
+			}
+			break
 		}
 		next = end
 	}
@@ -168,35 +188,37 @@ func (r *recovery) openSegments(bases []int64) error {
 	return r.begin(r.start)
 }
 
-// begin creates the first segment.
+// begin creates the first segment. Nothing is synced: the first sync of a batch syncs the directories as well, and
+// until then there is nothing to lose, so that making thousands of partitions is quick.
 func (r *recovery) begin(base int64) error {
 	s, err := createSegment(r.l.fsys, r.l.dir, base)
 	if err != nil {
 		return err
 	}
 	r.segs, r.ends = []*segment{s}, []int64{base}
-	return r.l.fsys.SyncDir(r.l.dir)
+	r.l.mu.dirsDirty = true
+	return nil
 }
 
-// openSegment finds out how far a segment goes. sealed says that its seal covers all of it.
-func (r *recovery) openSegment(s *segment, last bool) (end int64, sealed bool, err error) {
+// openSegment finds out how far a segment goes.
+func (r *recovery) openSegment(s *segment, last bool) (end int64, err error) {
 	info, err := r.l.fsys.Stat(s.name)
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	v, ok := s.readSeal()
 	promised := v.size
 	if ok && info.Size < v.size {
 		err := fmt.Errorf("the file has %d bytes, %d were complete once", info.Size, v.size)
 		if !last {
-			return 0, false, corruption(s.name, info.Size, err)
+			return 0, corruption(s.name, info.Size, err)
 		}
 		r.cfg.Logger.Warn("the last segment was cut by somebody else; going on with what is left",
 			"partition", r.cfg.Name, "error", err)
 		r.lost, promised = true, 0
 		// A seal that no longer holds must not come back to life when the file has grown to its size again.
 		if err := errors.Join(r.l.fsys.Remove(fileName(s.dir, s.base, ".seal")), r.l.fsys.SyncDir(s.dir)); err != nil {
-			return 0, false, err
+			return 0, err
 		}
 		ok = false
 	}
@@ -205,12 +227,12 @@ func (r *recovery) openSegment(s *segment, last bool) (end int64, sealed bool, e
 		s.size.Store(v.size)
 		s.alloc, s.tail = v.size, v.size
 		if !last {
-			return v.end, true, nil // the indexes are read when they are needed
+			return v.end, nil // the indexes are read when they are needed
 		}
 		if s.loadIndexes(v) {
 			s.loaded.Store(true)
 			s.lastSync = v.size
-			return v.end, true, nil
+			return v.end, nil
 		}
 		ok = false
 	}
@@ -221,8 +243,7 @@ func (r *recovery) openSegment(s *segment, last bool) (end int64, sealed bool, e
 		s.size.Store(from)
 	}
 	s.tail = from
-	end, err = r.scan(s, from, info.Size, next, promised)
-	return end, false, err
+	return r.scan(s, from, info.Size, next, promised)
 }
 
 // scan reads the batches from a position to the end of the file and cuts what is not a batch. Below promised there must
@@ -335,7 +356,11 @@ func (r *recovery) settleStart() error {
 		r.segs = nil
 		return r.begin(r.start)
 	}
-	r.start = max(r.start, r.segs[0].base)
+	if base := r.segs[0].base; base > r.start {
+		r.cfg.Logger.Warn("the log starts later than noted: earlier segments are gone", "partition", r.cfg.Name,
+			"noted", r.start, "start", base)
+		r.start = base
+	}
 	return nil
 }
 
@@ -345,7 +370,7 @@ func (r *recovery) producers(end int64) error {
 	ps, at := newProducers(), r.segs[0].base
 	for _, off := range slices.Backward(r.snapshots) {
 		if off > end {
-			if err := r.l.fsys.Remove(fileName(r.l.dir, off, ".snapshot")); err != nil {
+			if err := r.l.fsys.Remove(fileName(r.l.dir, off, ".snapshot")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 			continue
@@ -360,6 +385,13 @@ func (r *recovery) producers(end int64) error {
 		}
 		ps, at = got, off
 		break
+	}
+	for _, off := range r.snapshots { // left by earlier stops
+		if off != at && off <= end && !slices.ContainsFunc(r.segs, func(s *segment) bool { return s.base == off }) {
+			if err := r.l.fsys.Remove(fileName(r.l.dir, off, ".snapshot")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
 	}
 	r.l.mu.producers = ps
 	return r.l.replay(r.segs, ps, at, end, r.now.UnixMilli(), func(s *segment, e abortedEntry) {
@@ -543,5 +575,6 @@ func (r *recovery) topicID() error {
 		return fmt.Errorf("%s belongs to the topic with id %x, not to %x: move the directory away or give the topic its old id",
 			r.l.dir, have, r.cfg.TopicID)
 	}
+	r.l.mu.dirsDirty = true
 	return writeMetadata(r.l.fsys, r.l.dir, r.cfg.TopicID)
 }

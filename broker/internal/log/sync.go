@@ -2,6 +2,7 @@ package log
 
 import (
 	"context"
+	"path"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -158,7 +159,7 @@ type syncJob struct {
 	rolled []*segment
 	active *segment
 	files  []vfs.File
-	dir    bool
+	dirs   []string
 	bytes  int64
 }
 
@@ -200,7 +201,7 @@ func (l *Log) finalSync() {
 	if active.alloc > active.size.Load() {
 		err = active.mu.file.Truncate(active.size.Load())
 	}
-	job := syncJob{end: l.end.Load(), dir: l.mu.dirDirty, rolled: slices.Clone(l.mu.rolled)}
+	job := syncJob{end: l.end.Load(), dirs: l.takeDirsLocked(), rolled: slices.Clone(l.mu.rolled)}
 	dirty := active.mu.seal.size != active.size.Load() || active.alloc > active.size.Load()
 	for _, s := range l.mu.rolled {
 		job.files = append(job.files, s.mu.file)
@@ -224,8 +225,7 @@ func (j *syncJob) held() []*segment {
 
 // takeJobLocked notes what is to be synced and takes references.
 func (l *Log) takeJobLocked() (syncJob, error) {
-	j := syncJob{end: l.end.Load(), dir: l.mu.dirDirty}
-	l.mu.dirDirty = false
+	j := syncJob{end: l.end.Load(), dirs: l.takeDirsLocked()}
 	for _, s := range l.mu.rolled {
 		f, err := s.acquire()
 		if err != nil {
@@ -246,6 +246,19 @@ func (l *Log) takeJobLocked() (syncJob, error) {
 	}
 	j.active, j.files = l.mu.active, append(j.files, f)
 	return j, nil
+}
+
+// takeDirsLocked returns the directories whose entries have to be synced for what was appended so far.
+func (l *Log) takeDirsLocked() []string {
+	var dirs []string
+	if l.mu.dirDirty || l.mu.dirsDirty {
+		dirs = append(dirs, l.dir)
+	}
+	if l.mu.dirsDirty {
+		dirs = append(dirs, path.Dir(l.dir))
+	}
+	l.mu.dirDirty, l.mu.dirsDirty = false, false
+	return dirs
 }
 
 // preallocLocked writes zeros ahead of the end where that pays. The lock is held: an append must not meet them.
@@ -278,8 +291,10 @@ func (l *Log) runJob(j *syncJob) error {
 			return err
 		}
 	}
-	if j.dir {
-		return l.fsys.SyncDir(l.dir)
+	for _, dir := range j.dirs {
+		if err := l.fsys.SyncDir(dir); err != nil {
+			return err
+		}
 	}
 	return nil
 }
