@@ -43,7 +43,6 @@ func openLog(ctx context.Context, c Config, st *state) (*schemaLog, error) {
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID("leat-registry"),
 		kgo.MetadataMinAge(100 * time.Millisecond),
-		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.ProducerLinger(0),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.RequiredAcks(kgo.AllISRAcks()),

@@ -140,6 +140,19 @@ func (s *state) removeLocked(subject string, version int) {
 		delete(s.mu.byID, e.ID)
 		if s.mu.byGUID[e.GUID] == e.ID {
 			delete(s.mu.byGUID, e.GUID)
+			s.refindLocked(e.GUID)
+		}
+	}
+}
+
+// refindLocked looks for another id of the same content: a topic that was imported may have several.
+func (s *state) refindLocked(guid string) {
+	for id, d := range s.mu.byID {
+		if d.guid() != guid {
+			continue
+		}
+		if old, ok := s.mu.byGUID[guid]; !ok || id < old {
+			s.mu.byGUID[guid] = id
 		}
 	}
 }

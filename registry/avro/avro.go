@@ -306,8 +306,8 @@ func (b *base[P]) fetchPlan(id uint32) (*plan[P], error) {
 	p := new(plan[P])
 	writer, err := b.parseWriter(ctx, d)
 	switch {
-	case errors.Is(err, serde.ErrUnavailable):
-		return nil, err
+	case errors.Is(err, serde.ErrUnavailable), errors.Is(err, registry.ErrSchemaNotFound):
+		return nil, err // a schema that it refers to may come back
 	case err != nil:
 		p.err = err
 	default:

@@ -62,16 +62,17 @@ type checker struct {
 }
 
 func (c *checker) compare(token string, r, w *Schema) []Incompatibility {
+	if c.err != nil {
+		return nil
+	}
 	if o := c.memo[pair{r, w}]; o != nil {
 		if !o.done {
 			return nil
 		}
 		return o.found
 	}
-	if c.err == nil && (len(c.memo) >= maxComparisons || c.depth >= maxComparisonsDepth) {
+	if len(c.memo) >= maxComparisons || c.depth >= maxComparisonsDepth {
 		c.err = ErrTooComplex
-	}
-	if c.err != nil {
 		return nil
 	}
 	o := new(outcome)
