@@ -314,57 +314,125 @@ func (j *job) runnable(m *candidate) bool {
 	return true
 }
 
-// assign gives every job to a member. Nobody gets more than its share, in all and of each sub-topology; within that a task
-// stays, or goes to its state. The members' order decides ties, so that every leader decides alike.
+// assign gives every job to a member. It begins with who has what, gives out what nobody has, and then moves single tasks
+// as long as that makes the members more even: in all, and for each sub-topology. Every move lowers the sum of the squares
+// of what the members have, so it ends, and a group that is even is left alone. The members' order decides ties, so that
+// every leader decides alike.
 func assign(jobs []*job, members []*candidate) {
-	perSub := map[int]int{}
 	for _, j := range jobs {
-		perSub[j.sub.id]++
-	}
-	floor, extras := len(jobs)/len(members), len(jobs)%len(members) // so many members get one more
-	fits := func(j *job, m *candidate) bool {
-		return j.runnable(m) && (m.tasks < floor || m.tasks == floor && extras > 0) &&
-			m.perSub[j.sub.id] < (perSub[j.sub.id]+len(members)-1)/len(members)
-	}
-	give := func(j *job, m *candidate) {
-		if m.tasks == floor {
-			extras--
+		if j.owner != nil && j.runnable(j.owner) {
+			j.give(j.owner)
 		}
-		j.to = m
-		m.tasks++
-		m.perSub[j.sub.id]++
 	}
-	prefer := []func(j *job, m *candidate) bool{
-		func(j *job, m *candidate) bool { return j.owner == m },
-		func(j *job, m *candidate) bool {
-			return j.owner != nil && j.owner.instance == m.instance && m.instance != ""
-		},
-		func(j *job, m *candidate) bool { return m.state[j.id] },
+	a := &allotment{jobs: jobs, members: members, perSub: map[int]int{}}
+	for _, j := range jobs {
+		a.perSub[j.sub.id]++
 	}
-	for _, like := range prefer {
+	for _, likes := range []func(*job, *candidate) bool{
+		func(j *job, m *candidate) bool { return m.state[j.id] && a.fits(j, m) },
+		(*job).runnable,
+	} {
 		for _, j := range jobs {
-			if j.to != nil {
-				continue
-			}
-			if best := pick(members, func(m *candidate) bool { return like(j, m) && fits(j, m) }, j); best != nil {
-				give(j, best)
+			if j.to == nil {
+				j.give(pick(members, j, likes))
 			}
 		}
 	}
-	for _, j := range jobs {
-		if j.to == nil {
-			if best := pick(members, j.runnable, j); best != nil {
-				give(j, best)
-			}
-		}
+	for a.move() || a.swap() {
 	}
 }
 
-// pick returns the member with the least to do of those that may.
-func pick(members []*candidate, may func(*candidate) bool, j *job) *candidate {
+// allotment is a plan in the making.
+type allotment struct {
+	jobs    []*job
+	members []*candidate
+	perSub  map[int]int // tasks by sub-topology
+}
+
+func ceil(n, of int) int { return (n + of - 1) / of }
+
+// fits reports whether m can have j and still have no more than its share.
+func (a *allotment) fits(j *job, m *candidate) bool {
+	n := len(a.members)
+	return j.runnable(m) && m.tasks < ceil(len(a.jobs), n) && m.perSub[j.sub.id] < ceil(a.perSub[j.sub.id], n)
+}
+
+// move gives one task to somebody who has at least two fewer. Of the tasks it takes the one whose sub-topology gains most,
+// rather one that the other has state of, or shares a directory with.
+func (a *allotment) move() bool {
+	var best *job
+	var to *candidate
+	most := 0
+	for _, j := range a.jobs {
+		for _, m := range a.members {
+			if j.to == nil || m == j.to || !j.runnable(m) || j.to.tasks-m.tasks < 2 {
+				continue
+			}
+			gain := 8*(j.to.tasks-m.tasks) + 8*(j.to.perSub[j.sub.id]-m.perSub[j.sub.id]) + near(j, m)
+			if best == nil || gain > most {
+				best, to, most = j, m, gain
+			}
+		}
+	}
+	if best != nil {
+		best.give(to)
+	}
+	return best != nil
+}
+
+// swap exchanges two tasks of different sub-topologies, if both become more even by it.
+func (a *allotment) swap() bool {
+	for _, j := range a.jobs {
+		for _, m := range a.members {
+			if j.to == nil || m == j.to || !j.runnable(m) || j.to.perSub[j.sub.id]-m.perSub[j.sub.id] < 2 {
+				continue
+			}
+			if j.to.tasks > m.tasks {
+				j.give(m)
+				return true
+			}
+			for _, o := range a.jobs {
+				if o.to == m && o.sub != j.sub && o.runnable(j.to) && m.perSub[o.sub.id] > j.to.perSub[o.sub.id] {
+					other := j.to
+					j.give(m)
+					o.give(other)
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// near is how much better it is to move j to m than to a stranger.
+func near(j *job, m *candidate) int {
+	switch {
+	case m.state[j.id]:
+		return 2
+	case j.to.instance == m.instance && m.instance != "":
+		return 1
+	}
+	return 0
+}
+
+// give moves j to m; nil takes it from its member.
+func (j *job) give(m *candidate) {
+	if j.to != nil {
+		j.to.tasks--
+		j.to.perSub[j.sub.id]--
+	}
+	j.to = m
+	if m != nil {
+		m.tasks++
+		m.perSub[j.sub.id]++
+	}
+}
+
+// pick returns the member with the least to do of those that may have j; nil if there is none.
+func pick(members []*candidate, j *job, may func(*job, *candidate) bool) *candidate {
 	var best *candidate
 	for _, m := range members {
-		if !may(m) {
+		if !may(j, m) {
 			continue
 		}
 		if best == nil || cmp.Or(cmp.Compare(m.perSub[j.sub.id], best.perSub[j.sub.id]), cmp.Compare(m.tasks, best.tasks)) < 0 {

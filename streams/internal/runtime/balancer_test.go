@@ -1,0 +1,254 @@
+package runtime
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"pgregory.net/rapid"
+
+	"github.com/leatstream/leat/streams/internal/engine"
+)
+
+// member is one member of a simulated group: what it says when it joins.
+type member struct {
+	id, instance string
+	state        []string
+	owned        map[string][]int32
+	generation   int32
+}
+
+// balance runs one rebalance and returns what each member is given.
+func balance(t interface{ Fatal(...any) }, plan []subTopology, members []*member) map[string]map[string][]int32 {
+	var topics []string
+	for _, s := range plan {
+		topics = append(topics, slices.Collect(maps.Keys(s.topics))...)
+	}
+	slices.Sort(topics)
+	topics = slices.Compact(topics)
+	var joined []kmsg.JoinGroupResponseMember
+	for _, m := range members {
+		b := &balancer{plan: plan, instance: m.instance, state: func() []string { return m.state }}
+		jm := kmsg.NewJoinGroupResponseMember()
+		jm.MemberID = m.id
+		jm.ProtocolMetadata = b.JoinGroupMetadata(topics, maps.Clone(m.owned), m.generation)
+		joined = append(joined, jm)
+	}
+	leader := &balancer{plan: plan}
+	mb, _, err := leader.MemberBalancer(joined)
+	if err != nil {
+		t.Fatal(err)
+	}
+	into, err := mb.(kgo.GroupMemberBalancerOrError).BalanceOrError(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := map[string]map[string][]int32{}
+	for _, a := range into.IntoSyncAssignment() {
+		b := &balancer{plan: plan}
+		if given[a.MemberID], err = b.ParseSyncAssignment(a.MemberAssignment); err != nil {
+			t.Fatal(err)
+		}
+		if b.stale.Load() {
+			t.Fatal("the assignment of an equal plan is called stale")
+		}
+	}
+	return given
+}
+
+// settle rebalances until nothing moves, as a cooperative group does, and returns how many rounds that took. No partition
+// may have two owners at any moment.
+func settle(t interface {
+	Fatal(...any)
+	Fatalf(string, ...any)
+}, plan []subTopology, members []*member, generation *int32) int {
+	for round := 1; ; round++ {
+		given := balance(t, plan, members)
+		*generation++
+		owner := map[string]string{}
+		again := false
+		for _, m := range members {
+			for topic, ps := range given[m.id] {
+				for _, p := range ps {
+					at := fmt.Sprint(topic, "/", p)
+					if other := owner[at]; other != "" {
+						t.Fatalf("%s is given to %s and %s", at, other, m.id)
+					}
+					owner[at] = m.id
+					for _, o := range members {
+						if o != m && slices.Contains(o.owned[topic], p) {
+							t.Fatalf("%s is given to %s while %s has it", at, m.id, o.id)
+						}
+					}
+				}
+			}
+		}
+		for _, m := range members {
+			for topic, ps := range m.owned {
+				for _, p := range ps {
+					again = again || !slices.Contains(given[m.id][topic], p)
+				}
+			}
+			m.owned, m.generation = given[m.id], *generation
+			m.remember(plan)
+		}
+		if !again {
+			return round
+		}
+		if round > 4 {
+			t.Fatal("the group does not settle")
+		}
+	}
+}
+
+// remember adds the tasks that m has to those whose state its directory keeps.
+func (m *member) remember(plan []subTopology) {
+	for i := range plan {
+		for n := range plan[i].tasks() {
+			for topic := range plan[i].partitions(n) {
+				if slices.Contains(m.owned[topic], n) {
+					m.state = append(m.state, engine.TaskID{Sub: plan[i].id, Partition: n}.String())
+					break
+				}
+			}
+		}
+	}
+	slices.Sort(m.state)
+	m.state = slices.Compact(m.state)
+}
+
+func tasksOf(plan []subTopology, m *member) int {
+	n := 0
+	for i := range plan {
+		for p := range plan[i].tasks() {
+			for topic := range plan[i].partitions(p) {
+				if slices.Contains(m.owned[topic], p) {
+					n++
+				}
+				break
+			}
+		}
+	}
+	return n
+}
+
+func twoSubs(n int32) []subTopology {
+	return []subTopology{{id: 0, topics: map[string]int32{"orders": n, "customers": n}}, {id: 1, topics: map[string]int32{"counts-repartition": n}}}
+}
+
+func TestTasksStayWhereTheyAreAndNewMembersGetTheirShare(t *testing.T) {
+	plan := twoSubs(4)
+	var generation int32
+	a, b := &member{id: "a", instance: "A"}, &member{id: "b", instance: "B"}
+	if rounds := settle(t, plan, []*member{a}, &generation); rounds != 1 || tasksOf(plan, a) != 8 {
+		t.Errorf("alone: %d rounds, %d tasks; want 1 and 8", rounds, tasksOf(plan, a))
+	}
+	before := maps.Clone(a.owned)
+	if rounds := settle(t, plan, []*member{a, b}, &generation); rounds != 2 || tasksOf(plan, a) != 4 || tasksOf(plan, b) != 4 {
+		t.Errorf("two: %d rounds, %d and %d tasks; want 2, 4 and 4", rounds, tasksOf(plan, a), tasksOf(plan, b))
+	}
+	for topic, ps := range a.owned {
+		for _, p := range ps {
+			if !slices.Contains(before[topic], p) {
+				t.Errorf("a was given %s/%d, which it did not have", topic, p)
+			}
+		}
+	}
+}
+
+func TestTasksGoWhereTheirStateIs(t *testing.T) {
+	plan := twoSubs(4)
+	var generation int32
+	a := &member{id: "a", instance: "A", state: []string{"1_2", "1_3"}}
+	b := &member{id: "b", instance: "B", state: []string{"1_0", "1_1"}}
+	settle(t, plan, []*member{a, b}, &generation)
+	if got := a.owned["counts-repartition"]; !slices.Equal(got, []int32{2, 3}) {
+		t.Errorf("a has %v, want the tasks of its state, 2 and 3", got)
+	}
+	// b dies; another worker of its instance takes its tasks over before others do.
+	b2 := &member{id: "b2", instance: "B", state: b.state}
+	settle(t, plan, []*member{a, b2}, &generation)
+	if got := b2.owned["counts-repartition"]; !slices.Equal(got, []int32{0, 1}) {
+		t.Errorf("b2 has %v, want 0 and 1", got)
+	}
+}
+
+func TestGroupSettlesWithoutTwoOwnersAndEvenly(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		plan := []subTopology{}
+		total := 0
+		for i := range rapid.IntRange(1, 3).Draw(t, "subs") {
+			s := subTopology{id: i, topics: map[string]int32{}}
+			for k := range rapid.IntRange(1, 3).Draw(t, "topics") {
+				s.topics[fmt.Sprint("t", i, "-", k)] = int32(rapid.IntRange(1, 7).Draw(t, "partitions"))
+			}
+			plan = append(plan, s)
+			total += int(s.tasks())
+		}
+		var members []*member
+		var generation int32
+		for step := range rapid.IntRange(1, 8).Draw(t, "steps") {
+			if len(members) == 0 || rapid.Bool().Draw(t, "joins") {
+				members = append(members, &member{id: fmt.Sprint("m", step), instance: fmt.Sprint("i", rapid.IntRange(0, 2).Draw(t, "instance"))})
+			} else {
+				i := rapid.IntRange(0, len(members)-1).Draw(t, "leaves")
+				members = slices.Delete(slices.Clone(members), i, i+1)
+			}
+			if len(members) == 0 {
+				continue
+			}
+			settle(t, plan, members, &generation)
+			sum, least, most := 0, total, 0
+			for _, m := range members {
+				n := tasksOf(plan, m)
+				sum, least, most = sum+n, min(least, n), max(most, n)
+			}
+			if sum != total {
+				t.Fatalf("%d of %d tasks have an owner", sum, total)
+			}
+			if most-least > 1 {
+				t.Fatalf("members have %d to %d tasks", least, most)
+			}
+		}
+	})
+}
+
+func TestAssignmentForAnotherLayoutIsStale(t *testing.T) {
+	old, now := &balancer{plan: twoSubs(2)}, &balancer{plan: twoSubs(3)}
+	jm := kmsg.NewJoinGroupResponseMember()
+	jm.MemberID = "a"
+	jm.ProtocolMetadata = old.JoinGroupMetadata([]string{"orders", "customers", "counts-repartition"}, nil, 1)
+	mb, _, err := old.MemberBalancer([]kmsg.JoinGroupResponseMember{jm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	into, err := mb.(kgo.GroupMemberBalancerOrError).BalanceOrError(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	assignment := into.IntoSyncAssignment()[0].MemberAssignment
+	if _, err := now.ParseSyncAssignment(assignment); err != nil || !now.takeStale() || now.takeStale() {
+		t.Errorf("the new layout does not notice, once, that the assignment is for the old one (%v)", err)
+	}
+	if _, err := old.ParseSyncAssignment(assignment); err != nil || old.takeStale() {
+		t.Errorf("the old layout calls its own assignment stale (%v)", err)
+	}
+}
+
+func FuzzUserData(f *testing.F) {
+	f.Add(userData{layout: 1, asks: 2, instance: "i", state: []string{"0_1", "1_2"}}.append(nil))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		u, err := parseUserData(b)
+		if err != nil {
+			return
+		}
+		again, err := parseUserData(u.append(nil))
+		if err != nil || again.instance != u.instance || !slices.Equal(again.state, u.state) || again.layout != u.layout {
+			t.Fatalf("%+v comes back as %+v, %v", u, again, err)
+		}
+	})
+}
