@@ -62,7 +62,7 @@ func (db *DB) pebbleOptions(m Medium) *pebble.Options {
 		CacheSize:                   db.opt.MemoryBytes / 2,
 		MemTableSize:                uint64(min(64<<20, max(1<<20, db.opt.MemoryBytes/16))),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               256 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
