@@ -89,7 +89,7 @@ async function readBack() {
   let seen = 0
   await new Promise((resolve, reject) => {
     const failed = setTimeout(() => reject(new Error(`only ${seen} of 5 records came`)), 30000)
-    consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error))
+    consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || reject(payload.error))
     consumer
       .run({
         eachMessage: async ({ message }) => {

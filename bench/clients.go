@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// The plain clients: the same franz-go program against whichever broker.
+
+const partitions = 4
+
+func createTopics(ctx context.Context, addr string, parts int32, names ...string) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	res, err := kadm.NewClient(cl).CreateTopics(ctx, parts, 1, nil, names...)
+	if err != nil {
+		return err
+	}
+	return res.Error()
+}
+
+// randomValues returns distinct values of size bytes, half of each random, so that compression finds what it finds in life.
+func randomValues(size int) [][]byte {
+	r := rand.New(rand.NewSource(1))
+	all := make([][]byte, 1<<13)
+	for i := range all {
+		all[i] = make([]byte, size)
+		r.Read(all[i][:size/2])
+	}
+	return all
+}
+
+// loadTopic fills j.Topic with N records of 8-byte keys and 92-byte values, uniform or Zipf over Keys keys.
+func loadTopic(ctx context.Context, j job) (sample, error) {
+	if err := createTopics(ctx, j.Addr, partitions, j.Topic); err != nil {
+		return sample{}, err
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.DefaultProduceTopic(j.Topic), kgo.MaxBufferedRecords(200_000))
+	if err != nil {
+		return sample{}, err
+	}
+	defer cl.Close()
+	r := rand.New(rand.NewSource(1))
+	z := rand.NewZipf(r, 1.1, 1, uint64(j.Keys-1))
+	var failed atomic.Pointer[error]
+	m := startMeter(j.Broker)
+	for i := range j.N {
+		v := make([]byte, 100)
+		r.Read(v[8:50])
+		k := uint64(i) // each key once where N = Keys
+		switch {
+		case j.Zipf:
+			k = z.Uint64()
+		case j.N != j.Keys:
+			k = uint64(r.Intn(j.Keys))
+		}
+		binary.BigEndian.PutUint64(v, k)
+		cl.Produce(ctx, &kgo.Record{Key: v[:8], Value: v[8:]}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				failed.Store(&err)
+			}
+		})
+	}
+	if err := cl.Flush(ctx); err != nil {
+		return sample{}, err
+	}
+	if e := failed.Load(); e != nil {
+		return sample{}, *e
+	}
+	return m.done(j.N), nil
+}
+
+// produceLoop writes N values of Size bytes, idempotent, acks=all, uncompressed.
+func produceLoop(ctx context.Context, j job) (sample, error) {
+	if err := createTopics(ctx, j.Addr, partitions, j.Topic); err != nil {
+		return sample{}, err
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.MaxBufferedRecords(100_000), kgo.DefaultProduceTopic(j.Topic))
+	if err != nil {
+		return sample{}, err
+	}
+	defer cl.Close()
+	if err := cl.Ping(ctx); err != nil {
+		return sample{}, err
+	}
+	vals := randomValues(j.Size)
+	var failed atomic.Pointer[error]
+	done := func(_ *kgo.Record, err error) {
+		if err != nil {
+			failed.Store(&err)
+		}
+	}
+	m := startMeter(j.Broker)
+	for i := range j.N {
+		cl.Produce(ctx, &kgo.Record{Value: vals[i%len(vals)]}, done)
+	}
+	if err := cl.Flush(ctx); err != nil {
+		return sample{}, err
+	}
+	s := m.done(j.N)
+	if e := failed.Load(); e != nil {
+		return sample{}, *e
+	}
+	return s, nil
+}
+
+// consumeLoop reads N records of Topic from its start.
+func consumeLoop(ctx context.Context, j job) (sample, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.ConsumeTopics(j.Topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		return sample{}, err
+	}
+	defer cl.Close()
+	m := startMeter(j.Broker)
+	for got := 0; got < j.N; {
+		fs := cl.PollFetches(ctx)
+		if err := fs.Err(); err != nil {
+			return sample{}, err
+		}
+		got += fs.NumRecords()
+	}
+	return m.done(j.N), nil
+}
+
+// latencyLoop sends RatePer records per second for N records, one partition, and measures each from the moment it was due
+// (no coordinated omission) to its arrival at a consumer.
+func latencyLoop(ctx context.Context, j job) (sample, error) {
+	if err := createTopics(ctx, j.Addr, 1, j.Topic); err != nil {
+		return sample{}, err
+	}
+	pc, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.ProducerLinger(0), kgo.DefaultProduceTopic(j.Topic))
+	if err != nil {
+		return sample{}, err
+	}
+	defer pc.Close()
+	cc, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.ConsumeTopics(j.Topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		return sample{}, err
+	}
+	defer cc.Close()
+	type arrived struct {
+		us  []float64
+		err error
+	}
+	done := make(chan arrived, 1)
+	go func() { // ends with the last record, or when cc is closed
+		var a arrived
+		for got := 0; got < j.N; {
+			fs := cc.PollFetches(ctx)
+			if a.err = fs.Err(); a.err != nil {
+				break
+			}
+			now := time.Now().UnixNano()
+			for r := range fs.RecordsAll() {
+				if got++; got > j.N/10 {
+					a.us = append(a.us, float64(now-int64(binary.LittleEndian.Uint64(r.Value)))/1e3)
+				}
+			}
+		}
+		done <- a
+	}()
+	send := func(due time.Time, cb func(*kgo.Record, error)) {
+		v := make([]byte, max(8, j.Size))
+		binary.LittleEndian.PutUint64(v, uint64(due.UnixNano()))
+		pc.Produce(ctx, &kgo.Record{Value: v}, cb)
+	}
+	var failed atomic.Pointer[error]
+	note := func(_ *kgo.Record, err error) {
+		if err != nil {
+			failed.Store(&err)
+		}
+	}
+	send(time.Now(), note)
+	if err := pc.Flush(ctx); err != nil {
+		return sample{}, err
+	}
+	m, start, pace := startMeter(j.Broker), time.Now(), time.NewTimer(0)
+	for i := 1; i < j.N; i++ {
+		due := start.Add(time.Duration(i) * time.Second / time.Duration(j.RatePer))
+		if d := time.Until(due); d > 200*time.Microsecond {
+			pace.Reset(d)
+			<-pace.C
+		}
+		send(due, note)
+	}
+	if err := pc.Flush(ctx); err != nil {
+		return sample{}, err
+	}
+	a := <-done
+	s := m.done(j.N)
+	if e := failed.Load(); e != nil {
+		a.err = errors.Join(a.err, *e)
+	}
+	if a.err != nil {
+		return sample{}, a.err
+	}
+	slices.Sort(a.us)
+	s.P50, s.P99 = a.us[len(a.us)/2], a.us[len(a.us)*99/100]
+	return s, nil
+}
+
+// commitLoop ends N transactions of PerTxn records each, one after the other.
+func commitLoop(ctx context.Context, j job) (sample, error) {
+	if err := createTopics(ctx, j.Addr, 1, j.Topic); err != nil {
+		return sample{}, err
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.TransactionalID(j.ID), kgo.ProducerLinger(0), kgo.DefaultProduceTopic(j.Topic))
+	if err != nil {
+		return sample{}, err
+	}
+	defer cl.Close()
+	vals := randomValues(100)
+	one := func() error {
+		if err := cl.BeginTransaction(); err != nil {
+			return err
+		}
+		for i := range j.PerTxn {
+			cl.Produce(ctx, &kgo.Record{Value: vals[i%len(vals)]}, nil)
+		}
+		if err := cl.Flush(ctx); err != nil {
+			return err
+		}
+		return cl.EndTransaction(ctx, kgo.TryCommit)
+	}
+	if err := one(); err != nil {
+		return sample{}, err
+	}
+	var us []float64
+	m := startMeter(j.Broker)
+	for range j.N {
+		t := time.Now()
+		if err := one(); err != nil {
+			return sample{}, err
+		}
+		us = append(us, float64(time.Since(t).Nanoseconds())/1e3)
+	}
+	s := m.done(j.N)
+	slices.Sort(us)
+	s.P50, s.P99 = us[len(us)/2], us[len(us)*99/100]
+	return s, nil
+}
+
+// feedLoop sends N records with keys of Keys at RatePer per second, in bursts of a millisecond.
+func feedLoop(ctx context.Context, j job) (sample, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.DefaultProduceTopic(j.Topic), kgo.MaxBufferedRecords(200_000))
+	if err != nil {
+		return sample{}, err
+	}
+	defer cl.Close()
+	r, pace := rand.New(rand.NewSource(time.Now().UnixNano())), time.NewTicker(time.Millisecond)
+	defer pace.Stop()
+	m := startMeter(j.Broker)
+	for sent := 0; sent < j.N; {
+		<-pace.C
+		due := min(j.N, int(time.Since(m.start).Seconds()*float64(j.RatePer)))
+		for ; sent < due; sent++ {
+			v := make([]byte, 100)
+			binary.BigEndian.PutUint64(v, uint64(r.Intn(j.Keys)))
+			cl.Produce(ctx, &kgo.Record{Key: v[:8], Value: v[8:]}, nil)
+		}
+	}
+	if err := cl.Flush(ctx); err != nil {
+		return sample{}, err
+	}
+	return m.done(j.N), nil
+}

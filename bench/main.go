@@ -1,0 +1,104 @@
+// Command bench measures Leat beside its anchors: hand-written loops and other brokers that do the same work in the
+// same process layout. Run it from the module's root:
+//
+//	go run ./bench P1 P4        the figures of two targets
+//	go run ./bench all          everything
+//	go run ./bench -list        what there is
+//
+// Ours and the anchor run in turn, five rounds by default, each in a process of its own against a broker in a process of
+// its own. One line is printed per figure: the ratio of the medians, the target, both medians, the spread of the rounds
+// and the CPU time per record. Nothing here passes or fails: figures are for people to read.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// target is one line of the table of targets; run prints its figures.
+type target struct {
+	name, what string
+	run        func(context.Context, settings) error
+}
+
+// settings are the flags.
+type settings struct {
+	rounds  int
+	records int    // per round and side, for the streams targets
+	broker  string // of the streams targets: leat, leat-sync, kfake, or host:port of another
+	keys    int
+}
+
+func targets() []target {
+	return []target{
+		{"P1", "stateless topology beside the hand-written pass loop", stateless},
+		{"P2", "cost of each further fused stateless operator", operators},
+		{"P3", "exactly once beside at least once", guarantees},
+		{"P4", "count by key beside the optimised hand loop", counting},
+		{"P8", "restore of a changelog beside consuming, sorting and ingesting it by hand", restoring},
+		{"P9", "after SIGKILL: time to the first record, and records replayed", killing},
+		{"P11", "broker beside kfake on disk, nobody syncs", brokers},
+		{"P13", "broker, fsync before the acknowledgement, beside its own unsynced rate", synced},
+		{"P14", "end-to-end latency at 10,000 records per second", latency},
+		{"P15", "durable transaction commits per second beside kfake synced", commits},
+	}
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "child" {
+		if err := child(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench child:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var s settings
+	list := flag.Bool("list", false, "list the targets and stop")
+	flag.IntVar(&s.rounds, "rounds", 5, "rounds of each figure, all sides in each")
+	flag.IntVar(&s.records, "records", 2_000_000, "records per round in P1, P3 and P4")
+	flag.IntVar(&s.keys, "keys", 1_000_000, "distinct keys in P4, P8 and P9")
+	flag.StringVar(&s.broker, "broker", "leat", "broker of the streams targets: leat (flush=os), leat-sync, kfake, or host:port")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s, *list, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, s settings, list bool, names []string) error {
+	all := targets()
+	if list || len(names) == 0 {
+		for _, t := range all {
+			fmt.Printf("%-4s %s\n", t.name, t.what)
+		}
+		return nil
+	}
+	known := func(name string) bool {
+		return name == "all" || slices.ContainsFunc(all, func(t target) bool { return t.name == name })
+	}
+	for i, n := range names {
+		if names[i] = strings.ToLower(n); names[i] != "all" {
+			names[i] = strings.ToUpper(n)
+		}
+		if !known(names[i]) {
+			return fmt.Errorf("no target %q: see go run ./bench -list", n)
+		}
+	}
+	describeMachine()
+	for _, t := range all {
+		if slices.Contains(names, "all") || slices.Contains(names, t.name) {
+			if err := t.run(ctx, s); err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Every side runs in a process of its own: this program started again as `bench child ROLE JSON`. A broker prints its
+// address and lives until its standard input closes; any other role prints its sample as one line of JSON and ends.
+
+// job tells a child what to do. Fields that a role does not use are empty.
+type job struct {
+	Kind    string // which program of the role
+	Addr    string
+	Dir     string
+	Topic   string
+	Out     string
+	ID      string // application, group and transactional id
+	N       int    // records or commits
+	Size    int    // bytes of a value
+	Keys    int
+	Zipf    bool
+	Every   time.Duration
+	EOS     bool
+	Restart bool
+	PerTxn  int
+	RatePer int
+	Broker  int // process id whose CPU is charged as the broker's
+}
+
+func child(args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: bench child ROLE JSON")
+	}
+	roles := map[string]func(context.Context, job) (sample, error){
+		"load": loadTopic, "pass": passLoop, "count": countLoop, "topology": runTopology, "produce": produceLoop,
+		"consume": consumeLoop, "latency": latencyLoop, "commit": commitLoop, "ingest": ingestLoop, "restart": restart, "feed": feedLoop,
+	}
+	var j job
+	if err := json.Unmarshal([]byte(args[1]), &j); err != nil {
+		return err
+	}
+	if args[0] == "broker" {
+		return serveBroker(j)
+	}
+	role, ok := roles[args[0]]
+	if !ok {
+		return fmt.Errorf("no role %q", args[0])
+	}
+	s, err := role(context.Background(), j)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(s)
+}
+
+func childCommand(ctx context.Context, role string, j job) (*exec.Cmd, error) {
+	arg, err := json.Marshal(j)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := exec.CommandContext(ctx, self, "child", role, string(arg))
+	c.Stderr = os.Stderr
+	return c, nil
+}
+
+// work runs a child to its end and returns its sample.
+func work(ctx context.Context, role string, j job) (sample, error) {
+	var s sample
+	c, err := childCommand(ctx, role, j)
+	if err != nil {
+		return s, err
+	}
+	out, err := c.Output()
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", role, err)
+	}
+	if err := json.Unmarshal(out, &s); err != nil {
+		return s, fmt.Errorf("%s printed %q: %w", role, out, err)
+	}
+	return s, nil
+}
+
+// broker is a broker in a process of its own, or one that somebody else runs.
+type brokerProcess struct {
+	addr  string
+	pid   int
+	dir   string
+	stdin io.Closer
+	cmd   *exec.Cmd
+}
+
+// startBroker starts a broker of the kind: leat (flush=os), leat-sync, kfake (in memory), kfake-disk, kfake-sync; anything
+// else is the address of a broker that runs already.
+func startBroker(ctx context.Context, kind string) (*brokerProcess, error) {
+	switch kind {
+	case "leat", "leat-sync", "kfake", "kfake-disk", "kfake-sync":
+	default:
+		return &brokerProcess{addr: kind}, nil
+	}
+	dir, err := os.MkdirTemp("", "leat-bench-")
+	if err != nil {
+		return nil, err
+	}
+	c, err := childCommand(ctx, "broker", job{Kind: kind, Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	in, err := c.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("broker %s did not start: %w", kind, err), c.Wait())
+	}
+	return &brokerProcess{addr: strings.TrimSpace(line), pid: c.Process.Pid, dir: dir, stdin: in, cmd: c}, nil
+}
+
+// stop ends the broker and removes its data.
+func (b *brokerProcess) stop() {
+	if b.cmd == nil {
+		return
+	}
+	b.stdin.Close()
+	b.cmd.Wait()
+	os.RemoveAll(b.dir)
+}
+
+// ownCPU is the CPU time that this process has used.
+func ownCPU() time.Duration {
+	var ru syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &ru) != nil {
+		return 0
+	}
+	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
+}
+
+// processCPU is the CPU time of another process, in ticks of 10 ms; 0 where /proc does not tell.
+func processCPU(pid int) time.Duration {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if pid == 0 || err != nil {
+		return 0
+	}
+	s := string(b)
+	f := strings.Fields(s[strings.LastIndexByte(s, ')')+2:])
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// meter measures from its making to done.
+type meter struct {
+	start          time.Time
+	client, broker time.Duration
+	pid            int
+}
+
+func startMeter(brokerPID int) meter {
+	return meter{time.Now(), ownCPU(), processCPU(brokerPID), brokerPID}
+}
+
+// done returns the sample of n units of work.
+func (m meter) done(n int) sample {
+	f := float64(n)
+	return sample{
+		Rate:     f / time.Since(m.start).Seconds(),
+		ClientNs: float64(ownCPU()-m.client) / f,
+		BrokerNs: float64(processCPU(m.pid)-m.broker) / f,
+	}
+}
