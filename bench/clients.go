@@ -150,27 +150,8 @@ func latencyLoop(ctx context.Context, j job) (sample, error) {
 		return sample{}, err
 	}
 	defer cc.Close()
-	type arrived struct {
-		us  []float64
-		err error
-	}
-	done := make(chan arrived, 1)
-	go func() { // ends with the last record, or when cc is closed
-		var a arrived
-		for got := 0; got < j.N; {
-			fs := cc.PollFetches(ctx)
-			if a.err = fs.Err(); a.err != nil {
-				break
-			}
-			now := time.Now().UnixNano()
-			for r := range fs.RecordsAll() {
-				if got++; got > j.N/10 {
-					a.us = append(a.us, float64(now-int64(binary.LittleEndian.Uint64(r.Value)))/1e3)
-				}
-			}
-		}
-		done <- a
-	}()
+	done := make(chan arrivals, 1)
+	go func() { done <- receive(ctx, cc, j.N) }() // ends with the last record, or when cc is closed
 	send := func(due time.Time, cb func(*kgo.Record, error)) {
 		v := make([]byte, max(8, j.Size))
 		binary.LittleEndian.PutUint64(v, uint64(due.UnixNano()))
@@ -209,6 +190,29 @@ func latencyLoop(ctx context.Context, j job) (sample, error) {
 	slices.Sort(a.us)
 	s.P50, s.P99 = a.us[len(a.us)/2], a.us[len(a.us)*99/100]
 	return s, nil
+}
+
+// arrivals are the latencies of records in microseconds, the first tenth left out.
+type arrivals struct {
+	us  []float64
+	err error
+}
+
+// receive takes n records, each of which begins with the moment it was due.
+func receive(ctx context.Context, cl *kgo.Client, n int) (a arrivals) {
+	for got := 0; got < n; {
+		fs := cl.PollFetches(ctx)
+		if a.err = fs.Err(); a.err != nil {
+			return a
+		}
+		now := time.Now().UnixNano()
+		for r := range fs.RecordsAll() {
+			if got++; got > n/10 {
+				a.us = append(a.us, float64(now-int64(binary.LittleEndian.Uint64(r.Value)))/1e3)
+			}
+		}
+	}
+	return a
 }
 
 // commitLoop ends N transactions of PerTxn records each, one after the other.
