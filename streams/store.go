@@ -21,6 +21,7 @@ func (s WindowStore[K, V]) declare(b *Builder) *storeDef {
 // declareStore declares a key-value store; key and val are the serdes from upstream, if there are any.
 func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val serde.Serde[V]) *storeDef {
 	if d := b.store(s.Name); d != nil {
+		sameStore[K, V](b, d, engine.KeyValue)
 		return d
 	}
 	b.checkName("a store", s.Name)
@@ -37,6 +38,7 @@ func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val s
 
 func declareWindow[K, V any](b *Builder, s WindowStore[K, V], key serde.Serde[K], val serde.Serde[V], size, retention time.Duration) *storeDef {
 	if d := b.store(s.Name); d != nil {
+		sameStore[K, V](b, d, engine.Window)
 		return d
 	}
 	b.checkName("a window store", s.Name)
@@ -59,6 +61,15 @@ func declareWindow[K, V any](b *Builder, s WindowStore[K, V], key serde.Serde[K]
 			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Size: size, Retention: retention})
 	}
 	return d
+}
+
+// sameStore checks that a store that is declared again is the same one.
+func sameStore[K, V any](b *Builder, d *storeDef, kind engine.StoreKind) {
+	_, key := d.spec.Key.(serde.Serde[K])
+	_, val := d.spec.Value.(serde.Serde[V])
+	if d.spec.Kind != kind || !key || !val {
+		b.mistake("store %q is declared twice, with other types: one descriptor, declared once, serves everywhere", d.spec.Name)
+	}
 }
 
 func newStoreDef(b *Builder, name string, kind engine.StoreKind, inMemory, noChangelog bool, overrides map[string]string) *storeDef {

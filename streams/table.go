@@ -175,7 +175,7 @@ func (t *KTable[K, V]) FilterNot(drop func(K, V) bool, into ...Store[K, V]) *KTa
 func (t *KTable[K, V]) filter(pred func(K, V) bool, want bool, into []Store[K, V]) *KTable[K, V] {
 	out := derive[K, V, V](t, "KTABLE-FILTER-", into)
 	f := total(pred)
-	out.derived(t, into, t.old(), func(c *cursor, k K, v V) (V, bool, error) {
+	out.derived(t, into, t.old(), func(k K, v V) (V, bool, error) {
 		ok, err := call(f, k, v)
 		return v, ok == want, err
 	})
@@ -187,7 +187,7 @@ func (t *KTable[K, V]) filter(pred func(K, V) bool, want bool, into []Store[K, V
 func (t *KTable[K, V]) MapValues[V2 any](f func(K, V) (V2, error), into ...Store[K, V2]) *KTable[K, V2] {
 	out := derive[K, V, V2](t, "KTABLE-MAPVALUES-", into)
 	null := nullTest[V2]()
-	out.derived(t, into, false, func(_ *cursor, k K, v V) (V2, bool, error) {
+	out.derived(t, into, false, func(k K, v V) (V2, bool, error) {
 		r, err := call(f, k, v)
 		return r, null == nil || !null(r), err
 	})
@@ -207,22 +207,8 @@ func derive[K, V, V2 any](t *KTable[K, V], prefix string, into []Store[K, V2]) *
 
 // derived wires t to a table that is made of it row by row. tight: rows that neither were nor are in the result are not
 // passed on as deletes.
-func (out *KTable[K, V2]) derived[V any](t *KTable[K, V], into []Store[K, V2], tight bool, f func(c *cursor, k K, v V) (V2, bool, error)) {
-	node := out.node
-	row := func(c *cursor, k K, v V) (r V2, has bool, err error) {
-		r, has, err = f(c, k, v)
-		for attempt := 1; err != nil; attempt++ {
-			again, ferr := c.Fail(node.Name, engine.Processing, attempt, err)
-			if ferr != nil {
-				return r, false, ferr
-			}
-			if !again {
-				return r, false, errSkipped
-			}
-			r, has, err = f(c, k, v)
-		}
-		return r, has, nil
-	}
+func (out *KTable[K, V2]) derived[V any](t *KTable[K, V], into []Store[K, V2], tight bool, f func(K, V) (V2, bool, error)) {
+	row := rowOf(out.node, f)
 	if len(into) > 0 && into[0].Name != "" {
 		t.out.to(func(o *opening) fn[K, change[V]] {
 			st := out.store(o)
@@ -277,6 +263,24 @@ func (out *KTable[K, V2]) derived[V any](t *KTable[K, V], into []Store[K, V2], t
 			return next(c, k, r)
 		}
 	})
+}
+
+// rowOf makes rows of a derived table with f, under the error policy. An error is errSkipped or final.
+func rowOf[K, V, V2 any](node *graph.Node, f func(K, V) (V2, bool, error)) func(c *cursor, k K, v V) (V2, bool, error) {
+	return func(c *cursor, k K, v V) (r V2, has bool, err error) {
+		r, has, err = f(k, v)
+		for attempt := 1; err != nil; attempt++ {
+			again, ferr := c.Fail(node.Name, engine.Processing, attempt, err)
+			if ferr != nil {
+				return r, false, ferr
+			}
+			if !again {
+				return r, false, errSkipped
+			}
+			r, has, err = f(k, v)
+		}
+		return r, has, nil
+	}
 }
 
 // ToStream is the stream of the table's updates. Of a table of *V deletes are nil values; a table of a plain V has no

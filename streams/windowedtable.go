@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/leatstream/leat/serde"
-	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/graph"
 )
 
@@ -50,20 +49,7 @@ func windowedRows[K, V, V2 any](t *WindowedKTable[K, V], prefix string, tight bo
 	old := tight
 	out := &WindowedKTable[K, V2]{b: t.b, node: node, out: &stage[Windowed[K], change[V2]]{}, size: t.size,
 		key: t.key, val: carry[V2](t.val), final: t.final, old: func() bool { old = old || t.old(); return old }}
-	row := func(c *cursor, k Windowed[K], v V) (r V2, has bool, err error) {
-		r, has, err = f(k, v)
-		for attempt := 1; err != nil; attempt++ {
-			again, ferr := c.Fail(node.Name, engine.Processing, attempt, err)
-			if ferr != nil {
-				return r, false, ferr
-			}
-			if !again {
-				return r, false, errSkipped
-			}
-			r, has, err = f(k, v)
-		}
-		return r, has, nil
-	}
+	row := rowOf(node, f)
 	t.out.to(func(o *opening) fn[Windowed[K], change[V]] {
 		next := out.out.open(o)
 		return func(c *cursor, k Windowed[K], ch change[V]) (err error) {

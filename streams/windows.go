@@ -27,12 +27,18 @@ func (w Windows) Grace(d time.Duration) Windows {
 	return w
 }
 
+// maxWindows bounds the windows that one record falls into, each of which it updates.
+const maxWindows = 10_000
+
 func (w Windows) check() error {
 	switch {
 	case w.size <= 0:
 		return fmt.Errorf("windows of size %v: at least a millisecond is needed", ms(w.size))
 	case w.advance <= 0 || w.advance > w.size:
 		return fmt.Errorf("windows of size %v that advance by %v: it must be more than zero and at most the size", ms(w.size), ms(w.advance))
+	case w.size/w.advance > maxWindows:
+		return fmt.Errorf("windows of size %v that advance by %v: a record would fall into %d of them, at most %d are allowed",
+			ms(w.size), ms(w.advance), w.size/w.advance, maxWindows)
 	case w.grace < 0:
 		return fmt.Errorf("windows with the negative grace %v", ms(w.grace))
 	}

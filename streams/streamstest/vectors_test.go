@@ -509,3 +509,49 @@ func TestDescribeEqualsKafkas(t *testing.T) {
 	}
 	t.Log(fmt.Sprint(same, " descriptions are equal to the byte"))
 }
+
+// Records on repartition topics are Kafka's to the byte, headers included.
+func TestRepartitionRecordsEqualKafkas(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(vectorsDir(), "formats.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var formats struct {
+		Repartition struct {
+			Vectors map[string][]struct {
+				Input, Topic, Key, Value string
+				TS                       int64 `json:"ts"`
+				Headers                  [][]string
+			}
+		}
+	}
+	if err := json.Unmarshal(raw, &formats); err != nil {
+		t.Fatal(err)
+	}
+	_, topology := buildVector(t, func(x *vector) {
+		x.Stream(strs("A")).GroupBy(func(_, v str) str { return v }).Count(x.kv[str, int64]("n"))
+	})
+	d := streamstest.New(t, topology, streams.Config{AppID: "v"})
+	if len(formats.Repartition.Vectors["stream"]) == 0 {
+		t.Fatal("no vectors")
+	}
+	for _, v := range formats.Repartition.Vectors["stream"] {
+		in := strings.Split(v.Input, "|")
+		var key []byte
+		if in[1] != "~" {
+			key = []byte(in[1])
+		}
+		ts, _ := strconv.ParseInt(in[3], 10, 64)
+		opts := []streamstest.Option{at(ts)}
+		for _, h := range in[4:] {
+			name, value, _ := strings.Cut(h, "=")
+			opts = append(opts, streamstest.Headers(streams.Header{Key: name, Value: []byte(value)}))
+		}
+		d.SendRaw("A", key, []byte(in[2]), opts...)
+		got := d.ReadRaw(v.Topic)
+		if len(got) != 1 || hex.EncodeToString(got[0].Key) != v.Key || hex.EncodeToString(got[0].Value) != v.Value ||
+			got[0].Timestamp.UnixMilli() != v.TS || len(got[0].Headers) != len(v.Headers) {
+			t.Errorf("%s: %+v, want %+v", v.Input, got, v)
+		}
+	}
+}
