@@ -244,7 +244,7 @@ func powerLoss(t *testing.T, seed uint64) {
 		} else {
 			settle(t, b, ids, rng.IntN(2) == 0)
 		}
-		l := &ledger{txns: map[string]outcome{}, offsets: map[string]int64{}}
+		l := &ledger{txns: map[string]outcome{}, offsets: map[string]int64{"plain": -1}}
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for i, id := range ids {
