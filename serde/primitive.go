@@ -50,8 +50,10 @@ var (
 
 type stringSerde struct{}
 
-func (stringSerde) Append(dst []byte, _ Place, v string) ([]byte, error) { return append(dst, v...), nil }
-func (stringSerde) Decode(_ Place, data []byte) (string, error)         { return string(data), nil }
+func (stringSerde) Append(dst []byte, _ Place, v string) ([]byte, error) {
+	return append(dst, v...), nil
+}
+func (stringSerde) Decode(_ Place, data []byte) (string, error) { return string(data), nil }
 
 type bytesSerde struct{}
 
