@@ -71,7 +71,7 @@ type Config struct {
 	MaxConnections int
 	// MaxRequestBytes is the largest produce or fetch request. 0 means 100 MiB, as Kafka's socket.request.max.bytes.
 	MaxRequestBytes int64
-	// MaxControlRequestBytes is the largest request of any other kind. Decoded, it may take 64 times as much. 0 means 1 MiB.
+	// MaxControlRequestBytes is the largest request of any other kind. Decoded, it may take 128 times as much. 0 means 1 MiB.
 	MaxControlRequestBytes int64
 	// MaxInFlightBytes is what requests being read and served may hold together; connections wait when it is used up.
 	// 0 means 256 MiB; it is never below MaxRequestBytes.

@@ -24,7 +24,7 @@ const (
 	slowestRate  = 256 << 10
 	// decodedWeight is how many bytes of memory a decoded request may take per byte of its frame, at worst: an array count is
 	// bounded by the bytes left, and elements of one byte on the wire are structures of up to this many bytes in memory.
-	decodedWeight = 64
+	decodedWeight = 128
 	// pipelined is how many produce requests of one connection may wait for the disk at once.
 	pipelined = 64
 )
@@ -112,19 +112,37 @@ func (c *conn) next() error {
 	if size > limit {
 		return fmt.Errorf("request of API %d claims %d bytes, more than the limit of %d", key, size, limit)
 	}
-	weight = min(weight, c.b.cfg.MaxInFlightBytes)
-	if err := c.b.requestBytes.Acquire(c.ctx, weight); err != nil {
-		return errClosing
-	}
-	defer c.b.requestBytes.Release(weight)
-	frame, err := c.readFrame(int(size), row.raw)
-	if err != nil {
+	r, resp, err := c.serveFrame(row, int(size), min(weight, c.b.cfg.MaxInFlightBytes))
+	if err != nil || resp == noAnswer {
 		return err
 	}
-	if row.raw { // other requests keep slices of their frame for as long as they like
+	return c.respond(r, resp)
+}
+
+// serveFrame reads a frame and has it served. What it takes counts towards the broker's limit until the handler returns: a
+// response that waits, for the disk or for other clients, keeps nobody from sending what it waits for.
+func (c *conn) serveFrame(row *route, size int, weight int64) (*request, response, error) {
+	if err := c.b.requestBytes.Acquire(c.ctx, weight); err != nil {
+		return nil, nil, errClosing
+	}
+	defer c.b.requestBytes.Release(weight)
+	frame, err := c.readFrame(size, row.raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if row.raw { // handlers of other rows may keep slices of the frame for as long as they like
 		defer c.b.pool.put(frame)
 	}
-	return c.dispatch(row, frame.b)
+	r, err := decodeRequest(c.ctx, row, frame.b)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.key != keyProduce {
+		c.unsent.Wait() // earlier produce requests are answered first; they read the same state
+	}
+	resp, err := row.serve(c.b, c, r)
+	r.raw = nil
+	return r, resp, err
 }
 
 // readPrefix waits for the next request and peeks at its size and API key.
@@ -177,23 +195,9 @@ func (c *conn) readFrame(size int, pooled bool) (*buffer, error) {
 	return frame, nil
 }
 
-// dispatch decodes a frame, has it served, and answers it.
-func (c *conn) dispatch(row *route, frame []byte) error {
-	r, flexible, err := decodeRequest(c.ctx, row, frame)
-	if err != nil {
-		return err
-	}
-	if r.key != keyProduce {
-		c.unsent.Wait() // earlier produce requests are answered first; they read the same state
-	}
-	resp, err := row.serve(c.b, c, r)
-	if err != nil {
-		return err
-	}
-	if resp == noAnswer {
-		return nil
-	}
-	out := newOutFrame(&c.b.pool, r.version, r.correlation, flexible && r.key != keyAPIVersions)
+// respond answers a request, or has the writer do it.
+func (c *conn) respond(r *request, resp response) error {
+	out := newOutFrame(&c.b.pool, r.version, r.correlation, r.flexible && r.key != keyAPIVersions)
 	if p, ok := resp.(pipelinable); ok && (!p.settled() || c.queue != nil) {
 		return c.enqueue(queued{resp, out})
 	}
@@ -260,49 +264,49 @@ func (c *conn) send(q queued) error {
 	return q.out.writeTo(c.nc)
 }
 
-// decodeRequest reads the header and, unless the row is raw, the body. flexible says whether header and body carry tagged fields.
-func decodeRequest(ctx context.Context, row *route, frame []byte) (r *request, flexible bool, err error) {
+// decodeRequest reads the header and, unless the row is raw, the body.
+func decodeRequest(ctx context.Context, row *route, frame []byte) (*request, error) {
 	rd := wire.NewReader(frame)
-	r = &request{ctx: ctx, key: rd.Int16(), version: rd.Int16(), correlation: rd.Int32(), received: time.Now()}
+	r := &request{ctx: ctx, key: rd.Int16(), version: rd.Int16(), correlation: rd.Int32(), received: time.Now()}
 	known := r.version >= row.acceptMin && r.version <= row.max
 	if !known && r.key != keyAPIVersions {
-		return nil, false, fmt.Errorf("API %d version %d is not served (%d to %d are)", r.key, r.version, row.acceptMin, row.max)
+		return nil, fmt.Errorf("API %d version %d is not served (%d to %d are)", r.key, r.version, row.acceptMin, row.max)
 	}
 	client, _ := rd.String(false)
 	r.clientID = string(client)
 	if !known { // ApiVersions of a newer client: its body may be of any shape, and the answer tells it what we speak
-		return r, false, rd.Err()
+		return r, rd.Err()
 	}
 	if row.raw {
-		flexible = r.version >= row.flexible
+		r.flexible = r.version >= row.flexible
 	} else {
 		r.body = kmsg.RequestForKey(r.key)
 		r.body.SetVersion(r.version)
-		flexible = r.body.IsFlexible()
+		r.flexible = r.body.IsFlexible()
 	}
-	if flexible {
+	if r.flexible {
 		rd.SkipTags()
 	}
 	if rd.Err() != nil {
-		return nil, false, fmt.Errorf("header of API %d: %w", r.key, rd.Err())
+		return nil, fmt.Errorf("header of API %d: %w", r.key, rd.Err())
 	}
 	r.raw = rd.Rest()
 	if r.body == nil {
-		return r, flexible, nil
+		return r, nil
 	}
-	if flexible {
+	if r.flexible {
 		if row.schema == nil {
-			return nil, false, fmt.Errorf("API %d version %d has no schema", r.key, r.version)
+			return nil, fmt.Errorf("API %d version %d has no schema", r.key, r.version)
 		}
 		if err := row.schema.Check(r.raw, r.version); err != nil {
-			return nil, false, fmt.Errorf("body of API %d version %d: %w", r.key, r.version, err)
+			return nil, fmt.Errorf("body of API %d version %d: %w", r.key, r.version, err)
 		}
 	}
 	if err := r.body.ReadFrom(r.raw); err != nil {
-		return nil, false, fmt.Errorf("body of API %d version %d: %w", r.key, r.version, err)
+		return nil, fmt.Errorf("body of API %d version %d: %w", r.key, r.version, err)
 	}
 	applyOldDefaults(r.body)
-	return r, flexible, nil
+	return r, nil
 }
 
 // advertised is the address this connection's client is to use: the configured one, else the one it is connected to.

@@ -77,7 +77,7 @@ func serveFrame(t *testing.T, b *Broker, row *route, frame []byte) {
 	defer cancel()
 	c := newConn(b, client)
 	defer c.cancel()
-	r, flexible, err := decodeRequest(ctx, row, frame)
+	r, err := decodeRequest(ctx, row, frame)
 	if err != nil {
 		return
 	}
@@ -89,7 +89,7 @@ func serveFrame(t *testing.T, b *Broker, row *route, frame []byte) {
 	if err != nil || rep == nil {
 		return
 	}
-	out := newOutFrame(&b.pool, r.version, r.correlation, flexible && r.key != keyAPIVersions)
+	out := newOutFrame(&b.pool, r.version, r.correlation, r.flexible && r.key != keyAPIVersions)
 	rep.appendTo(out)
 	if out.size() < 8 {
 		t.Errorf("response of %d bytes", out.size())

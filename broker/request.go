@@ -16,12 +16,14 @@ type request struct {
 	key         int16
 	version     int16
 	correlation int32
+	// flexible says that header and body carry tagged fields.
+	flexible bool
 	// clientID is what the client calls itself; empty if it did not say.
 	clientID string
 	// body is the decoded request, nil for routes that decode raw themselves. Its Version is set. Protocol defaults of fields
 	// that old versions lack are already applied (see applyOldDefaults).
 	body kmsg.Request
-	// raw is the frame after the header. It aliases a pooled buffer that is recycled when the answer has been written.
+	// raw is the frame after the header. For raw rows it aliases a pooled buffer that is recycled when the handler returns.
 	raw []byte
 	// received is when the frame was complete.
 	received time.Time
