@@ -2,6 +2,7 @@ package state
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -359,5 +360,60 @@ func TestPrefixAndPutIfAbsent(t *testing.T) {
 	}
 	if err := s.Put(nil, "v"); err == nil {
 		t.Error("a null key was put")
+	}
+}
+
+// TestRangesOverManyChanges has enough changes that scans sort what was touched, in several flushes.
+func TestRangesOverManyChanges(t *testing.T) {
+	db := openMem(t, nil, 0)
+	r := rand.New(rand.NewPCG(8, 1))
+	s := openKV(t, shard(t, db, "s", ShardOptions{}), serde.Int32, serde.Int64, StoreOptions{})
+	model := map[int32]int64{}
+	for i := range int64(6000) {
+		k := r.Int32N(4000)
+		if r.IntN(8) == 0 {
+			if _, _, err := s.Delete(k); err != nil {
+				t.Fatal(err)
+			}
+			delete(model, k)
+		} else {
+			if err := s.Put(k, i); err != nil {
+				t.Fatal(err)
+			}
+			model[k] = i
+		}
+		if i%900 == 899 {
+			if err := s.Flush(nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i%2500 == 2499 {
+			commit(t, db, i, s)
+		}
+		if i%50 != 0 {
+			continue
+		}
+		from := r.Int32N(4000)
+		to := from + r.Int32N(300)
+		next := from
+		for k, v := range s.Range(from, to) {
+			for ; next < k; next++ {
+				if _, ok := model[next]; ok {
+					t.Fatalf("step %d: Range misses key %d", i, next)
+				}
+			}
+			if w, ok := model[k]; !ok || w != v || k > to {
+				t.Fatalf("step %d: Range %d..%d has %d=%d, want %d %v", i, from, to, k, v, w, ok)
+			}
+			next = k + 1
+		}
+		for ; next <= to; next++ {
+			if _, ok := model[next]; ok {
+				t.Fatalf("step %d: Range misses key %d", i, next)
+			}
+		}
+		if err := s.Err(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -65,7 +65,8 @@ type table[K, V any] struct {
 	complete bool
 
 	// Since the last Flush.
-	touched   []sortItem    // pos: of the entry's old value
+	touched   run           // pos: of the entry's old value
+	sortedTo  int           // touched is in order up to here
 	olds      []oldValue[V] // without NoBuffer, one for each of touched
 	oldBuf    []byte        // encoded old values that are not flat
 	spareOlds []oldValue[V] // olds and oldBuf of the interval before, for reuse
@@ -76,13 +77,14 @@ type table[K, V any] struct {
 	prevOf    *Entry[K, V]
 
 	// Since the last Seal, and sealed but not applied.
-	unsealed  []uint32
+	unsealed  []run // one for each Flush
+	unsealedN int
 	pending   *pebble.Batch
 	bytes     arena
 	sealed    []sealedEpoch
-	spareList []uint32 // for reuse as unsealed
-	epoch     uint32   // of the next seal
-	applied   uint32   // latest epoch in Pebble
+	spareRuns []run  // for reuse as touched
+	epoch     uint32 // of the next seal
+	applied   uint32 // latest epoch in Pebble
 
 	streamTime, sealedTime int64 // window stores
 	expired                int64 // windows up to this start are deleted; as of the pending batch
@@ -115,10 +117,13 @@ type oldValue[V any] struct {
 
 // sealedEpoch is one Seal whose batch may not be applied yet.
 type sealedEpoch struct {
-	epoch   uint32
-	batch   *Batch
-	entries []uint32
+	epoch uint32
+	batch *Batch
+	runs  []run
 }
+
+// run is a list of entries, as a rule in the order of their keys. k1 are the first 8 bytes of the local key.
+type run []sortItem
 
 func (s *table[K, V]) open(sh *Shard, key serde.Serde[K], val serde.Serde[V], o StoreOptions, windowed bool) error {
 	if sh.windowed != windowed {
@@ -456,10 +461,19 @@ func decodeValue[V any](val serde.Serde[V], at serde.Place, raw []byte) (ts int6
 func (s *table[K, V]) poll() {
 	for len(s.sealed) > 0 && s.sealed[0].batch.applied.Load() {
 		s.applied = s.sealed[0].epoch
-		s.spareList = s.sealed[0].entries
+		for _, r := range s.sealed[0].runs {
+			s.spare(r)
+		}
 		s.sealed[0] = sealedEpoch{}
 		s.sealed = s.sealed[1:]
 		s.closeIter()
+	}
+}
+
+// spare keeps a run's memory for another.
+func (s *table[K, V]) spare(r run) {
+	if len(s.spareRuns) < 4 {
+		s.spareRuns = append(s.spareRuns, r[:0])
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
+	"sort"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -27,37 +29,68 @@ func (p span) holds(k []byte) bool {
 	return bytes.Compare(k, p.lo) >= 0 && (p.hi == nil || bytes.Compare(k, p.hi) < 0)
 }
 
-// over copies the rows of the span that differ from Pebble, sorted.
-func (s *table[K, V]) over(p span) []overRow[K, V] {
-	touched := make([]uint32, len(s.touched))
-	for i := range s.touched {
-		touched[i] = s.touched[i].idx
+// unsortedMost is how many touched entries a scan looks through one by one before it sorts them.
+const unsortedMost = 512
+
+// over copies the rows of the span that differ from Pebble, sorted; with enc those of one key only.
+func (s *table[K, V]) over(p span, enc []byte) []overRow[K, V] {
+	if len(s.touched)-s.sortedTo > unsortedMost {
+		s.sortTouched()
 	}
-	lists := [][]uint32{touched, s.unsealed}
+	o := overlay[K, V]{span: p, enc: enc, first: firstEight(p.lo), last: math.MaxUint64}
+	if p.hi != nil {
+		o.last = firstEight(p.hi)
+	}
+	s.collect(&o, s.touched[:s.sortedTo].between(o.first, o.last))
+	s.collect(&o, s.touched[s.sortedTo:])
+	for _, r := range s.unsealed {
+		s.collect(&o, r.between(o.first, o.last))
+	}
 	for i := range s.sealed {
-		lists = append(lists, s.sealed[i].entries)
-	}
-	var rows []overRow[K, V]
-	var keys []byte
-	for _, list := range lists {
-		for _, idx := range list {
-			e := s.at(idx)
-			at := len(keys)
-			if s.windowed {
-				keys = binary.BigEndian.AppendUint64(keys, uint64(e.Start))
-			}
-			keys = s.enc(keys, e)
-			k := keys[at:len(keys):len(keys)]
-			if !p.holds(k) || s.hidden(e.Start) {
-				keys = keys[:at]
-				continue
-			}
-			rows = append(rows, overRow[K, V]{key: k, idx: idx, exists: e.Exists,
-				row: Row[K, V]{Key: e.Key, Start: e.Start, Value: e.Value, Time: e.Time}})
+		for _, r := range s.sealed[i].runs {
+			s.collect(&o, r.between(o.first, o.last))
 		}
 	}
-	slices.SortFunc(rows, func(a, b overRow[K, V]) int { return bytes.Compare(a.key, b.key) })
-	return slices.CompactFunc(rows, func(a, b overRow[K, V]) bool { return a.idx == b.idx })
+	slices.SortFunc(o.rows, func(a, b overRow[K, V]) int { return bytes.Compare(a.key, b.key) })
+	return slices.CompactFunc(o.rows, func(a, b overRow[K, V]) bool { return a.idx == b.idx })
+}
+
+// between returns the part of a sorted run whose first key bytes lie in a range.
+func (r run) between(first, last uint64) run {
+	from := sort.Search(len(r), func(i int) bool { return r[i].k1 >= first })
+	return r[from : from+sort.Search(len(r)-from, func(i int) bool { return r[from+i].k1 > last })]
+}
+
+// overlay is what over collects.
+type overlay[K, V any] struct {
+	span        span
+	first, last uint64 // bounds of k1, both included
+	enc         []byte // if not nil, the one key
+	keys        []byte
+	rows        []overRow[K, V]
+}
+
+func (s *table[K, V]) collect(o *overlay[K, V], r run) {
+	only := firstEight(o.enc)
+	for i := range r {
+		if it := &r[i]; it.k1 < o.first || it.k1 > o.last || o.enc != nil && it.k2 != only {
+			continue
+		}
+		e := s.at(r[i].idx)
+		at := len(o.keys)
+		if s.windowed {
+			o.keys = binary.BigEndian.AppendUint64(o.keys, uint64(e.Start))
+		}
+		own := len(o.keys)
+		o.keys = s.enc(o.keys, e)
+		k := o.keys[at:len(o.keys):len(o.keys)]
+		if !o.span.holds(k) || s.hidden(e.Start) || o.enc != nil && !bytes.Equal(o.enc, o.keys[own:]) {
+			o.keys = o.keys[:at]
+			continue
+		}
+		o.rows = append(o.rows, overRow[K, V]{key: k, idx: r[i].idx, exists: e.Exists,
+			row: Row[K, V]{Key: e.Key, Start: e.Start, Value: e.Value, Time: e.Time}})
+	}
 }
 
 // scan yields the rows of a span, the cache's changes merged over Pebble's content. What the loop writes is not seen.
@@ -78,7 +111,7 @@ func (s *table[K, V]) scanTo(p span, reverse bool, yield func(Row[K, V]) bool) e
 		return err
 	}
 	s.poll() // before the iterator: what counts as applied now is in it
-	over := s.over(p)
+	over := s.over(p, nil)
 	if reverse {
 		slices.Reverse(over)
 	}

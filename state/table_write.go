@@ -24,7 +24,7 @@ func (s *table[K, V]) Name() string { return s.sh.name.store }
 func (s *table[K, V]) Shard() *Shard { return s.sh }
 
 // Dirty implements [Store].
-func (s *table[K, V]) Dirty() int { return len(s.touched) + len(s.unsealed) }
+func (s *table[K, V]) Dirty() int { return len(s.touched) + s.unsealedN }
 
 // Flat reports whether V holds no pointers: a copy of Value is then independent of it.
 func (s *table[K, V]) Flat() bool { return s.flat }
@@ -77,12 +77,14 @@ func (s *table[K, V]) touchNow(e *Entry[K, V]) error {
 // enlist enters a touched entry with its sort key, now that it is in the processor's cache.
 func (s *table[K, V]) enlist(e *Entry[K, V]) {
 	e.flags |= flagTouched
-	it := sortItem{k1: e.id, idx: e.self, pos: uint32(len(s.touched))}
+	it := sortItem{idx: e.self, pos: uint32(len(s.touched))}
 	switch {
 	case s.windowed:
 		it.k1, it.k2 = uint64(e.Start), s.firstBytes(e, 0)
 	case s.width == 0:
 		it.k1, it.k2 = s.firstBytes(e, 0), s.firstBytes(e, 8)
+	default:
+		it.k1 = s.firstBytes(e, 0)
 	}
 	s.touched = append(s.touched, it)
 	if len(s.touched)&255 == 0 {
@@ -259,28 +261,51 @@ const flushAhead = 16
 // Flush implements [Store].
 func (s *table[K, V]) Flush(log func(key, value []byte, ts int64) error) error {
 	if len(s.touched) > 0 {
-		items := s.sortTouched()
-		s.changes = s.changes[:0]
-		for i := range items {
-			if i%flushAhead == 0 {
-				s.fetch(items[i:min(len(items), i+flushAhead)])
-			}
-			e := s.at(items[i].idx)
-			if e.flags&flagDirty == 0 {
-				s.undo(e)
-				continue
-			}
-			if err := s.write(e, log); err != nil {
-				return err
-			}
+		if err := s.writeTouched(log); err != nil {
+			return err
 		}
-		s.touched = s.touched[:0]
-		s.reportDirty()
 	}
 	if err := s.expire(); err != nil {
 		return err
 	}
 	return s.sendAll()
+}
+
+// writeTouched writes what has changed in the order of the keys. What was written is then one run of unsealed.
+func (s *table[K, V]) writeTouched(log func(key, value []byte, ts int64) error) error {
+	s.sortTouched()
+	s.changes = s.changes[:0]
+	items, n := s.touched, 0
+	for i := range items {
+		if i%flushAhead == 0 {
+			s.fetch(items[i:min(len(items), i+flushAhead)])
+		}
+		e := s.at(items[i].idx)
+		if e.flags&flagDirty == 0 {
+			s.undo(e)
+			continue
+		}
+		changed, err := s.write(e, log)
+		if err != nil {
+			return err // touched still has all that Abort must drop
+		}
+		if changed {
+			items[n] = items[i]
+			n++
+		}
+	}
+	s.touched, s.sortedTo = nil, 0
+	if n == 0 {
+		s.touched = items[:0]
+	} else {
+		s.unsealed = append(s.unsealed, items[:n])
+		s.unsealedN += n
+		if last := len(s.spareRuns) - 1; last >= 0 {
+			s.touched, s.spareRuns = s.spareRuns[last], s.spareRuns[:last]
+		}
+	}
+	s.reportDirty()
+	return nil
 }
 
 // fetch reads something of each entry.
@@ -296,7 +321,10 @@ func (s *table[K, V]) fetch(items []sortItem) {
 }
 
 // sortTouched puts touched in the order of the keys.
-func (s *table[K, V]) sortTouched() []sortItem {
+func (s *table[K, V]) sortTouched() {
+	if s.sortedTo == len(s.touched) {
+		return
+	}
 	if cap(s.scratch) < len(s.touched) {
 		s.scratch = make([]sortItem, cap(s.touched))
 	}
@@ -307,7 +335,7 @@ func (s *table[K, V]) sortTouched() []sortItem {
 	if s.width == 0 {
 		s.sortTies(sorted)
 	}
-	return sorted
+	s.sortedTo = len(sorted)
 }
 
 // sortTies puts keys that agree in the bytes that were sorted by in order.
@@ -329,7 +357,7 @@ func (s *table[K, V]) sortTies(items []sortItem) {
 // firstBytes returns up to 8 bytes of the key, from a place on, as a number in their order.
 func (s *table[K, V]) firstBytes(e *Entry[K, V], from int) uint64 {
 	if s.width != 0 {
-		return e.id
+		return e.id << (64 - 8*s.width)
 	}
 	enc := s.encs[e.self>>slabBits][e.self&slabMask]
 	if from >= len(enc) {
@@ -353,8 +381,8 @@ func (s *table[K, V]) undo(e *Entry[K, V]) {
 	e.old = 0
 }
 
-// write encodes one entry and hands it to the log and to the pending batch.
-func (s *table[K, V]) write(e *Entry[K, V], log func(key, value []byte, ts int64) error) error {
+// write encodes one entry and hands it to the log and to the pending batch. It reports false if nothing has changed.
+func (s *table[K, V]) write(e *Entry[K, V], log func(key, value []byte, ts int64) error) (bool, error) {
 	old := e.old
 	e.flags &^= flagTouched | flagDirty
 	e.old = 0
@@ -374,7 +402,7 @@ func (s *table[K, V]) write(e *Entry[K, V], log func(key, value []byte, ts int64
 	if e.Exists {
 		t, err := s.val.Append(binary.BigEndian.AppendUint64(b, uint64(e.Time)), s.valAt, e.Value)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if t == nil {
 			e.Exists = false
@@ -390,14 +418,14 @@ func (s *table[K, V]) write(e *Entry[K, V], log func(key, value []byte, ts int64
 		o := &s.olds[old-1]
 		same, err := s.unchanged(e, o, s.oldBuf, enc)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if same {
 			e.Time = o.time
-			return nil
+			return false, nil
 		}
 	}
-	return s.record(e, old, s.bytes.done(b), keyAt, valAt, log)
+	return true, s.record(e, old, s.bytes.done(b), keyAt, valAt, log)
 }
 
 // record enters one encoded change: b is the changelog key of a window, then from keyAt on Pebble's key, from valAt on
@@ -425,7 +453,6 @@ func (s *table[K, V]) record(e *Entry[K, V], old uint32, b []byte, keyAt, valAt 
 		return err
 	}
 	e.epoch = s.epoch
-	s.unsealed = append(s.unsealed, e.self)
 	if s.listener != nil && !s.opt.NoBuffer {
 		s.changes = append(s.changes, change{idx: e.self, old: old, key: key})
 	}
@@ -492,7 +519,7 @@ func (s *table[K, V]) Seal(b *Batch, pos Position) {
 	b.add(s.eng, s.pending)
 	s.pending = nil
 	s.sealed = append(s.sealed, sealedEpoch{s.epoch, b, s.unsealed})
-	s.unsealed, s.spareList = s.spareList[:0], nil
+	s.unsealed, s.unsealedN = nil, 0
 	s.epoch++
 	s.bytes.reset()
 	s.sealedTime, s.sealedExpired = s.streamTime, s.expired
@@ -509,10 +536,12 @@ func (s *table[K, V]) Abort() {
 	for i := range s.touched {
 		s.dropOnce(s.touched[i].idx)
 	}
-	for _, idx := range s.unsealed {
-		s.dropOnce(idx)
+	for _, r := range s.unsealed {
+		for i := range r {
+			s.dropOnce(r[i].idx)
+		}
 	}
-	s.touched, s.unsealed = s.touched[:0], s.unsealed[:0]
+	s.touched, s.sortedTo, s.unsealed, s.unsealedN = s.touched[:0], 0, nil, 0
 	s.olds, s.oldBuf, s.changes, s.prevOf, s.writes = s.olds[:0], s.oldBuf[:0], s.changes[:0], nil, 0
 	if s.pending != nil {
 		s.pending.Close()
@@ -535,7 +564,7 @@ func (s *table[K, V]) dropOnce(idx uint32) {
 
 // reportDirty tells the budget what waits for a commit.
 func (s *table[K, V]) reportDirty() {
-	now := int64(len(s.touched)+len(s.unsealed)) * s.fixedCost
+	now := int64(s.Dirty()) * s.fixedCost
 	s.db.budget.dirty.Add(now - s.dirtyReported)
 	s.dirtyReported = now
 }

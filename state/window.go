@@ -132,12 +132,7 @@ func (s *WindowStore[K, V]) fetchTo(enc []byte, from, to int64, yield func(Row[K
 	}
 	s.poll()
 	p := startSpan(from, to)
-	var over []overRow[K, V]
-	for _, o := range s.over(p) {
-		if bytes.Equal(o.key[8:], enc) {
-			over = append(over, o)
-		}
-	}
+	over := s.over(p, enc)
 	it, err := s.sh.newIter(p)
 	if err != nil {
 		return err

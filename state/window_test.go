@@ -70,7 +70,7 @@ func TestWindowChangelogKeysAreKafkas(t *testing.T) {
 
 // TestWindowModel compares fetches, ranges and expiry with a map, with dirty, sealed, evicted and stored windows.
 func TestWindowModel(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(6, seed))
 			fs := vfs.NewMem()
