@@ -177,10 +177,10 @@ func friendly(addr string) string {
 	return addr
 }
 
-// hint adds which flag helps to the error of a server that could not listen.
+// hint says which flag helps, for the error of a server that could not listen.
 func hint(err error, flag string, port uint16) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("port %d is in use by another program: stop it, or choose another with %s (0 takes any free one): %w", port, flag, err)
+		return fmt.Errorf("port %d is in use by another program: stop it, or choose another with %s (0 takes any free one)", port, flag)
 	}
 	return err
 }

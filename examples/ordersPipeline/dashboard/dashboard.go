@@ -202,6 +202,8 @@ func (d *Dashboard) Routes(mux *http.ServeMux) {
 
 // Assets registers the stylesheet and script, which the mailbox's page uses too.
 func Assets(mux *http.ServeMux) {
+	// Browsers ask for an icon unasked; there is none.
+	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.Handle("GET /assets/", http.FileServerFS(assets))
 }
 

@@ -85,6 +85,7 @@ func (b *Box) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	err := s.Close() // open sessions end; a sender whose mail was not answered sends it again
+	_ = l.Close()    // if Serve has only just begun, the server did not know of it
 	if e := <-served; e != nil && !errors.Is(e, smtp.ErrServerClosed) && !errors.Is(e, net.ErrClosed) {
 		err = errors.Join(err, e)
 	}

@@ -5,7 +5,7 @@ const $ = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
 const money = (minor) => number.format(Math.floor(minor / 100)) + "." + String(minor % 100).padStart(2, "0") + " €";
 const SVG = "http://www.w3.org/2000/svg";
-const W = 600, H = 220, LEFT = 52, RIGHT = 8, TOP = 8, BOTTOM = 22;
+const W = 600, H = 220, LEFT = 62, RIGHT = 8, TOP = 8, BOTTOM = 22;
 
 function node(kind, attributes, text) {
   const e = document.createElementNS(SVG, kind);
@@ -32,7 +32,7 @@ function axes(parts, times, top, label) {
   }
   const step = (W - LEFT - RIGHT) / times.length;
   times.forEach((t, i) => {
-    if (t % 60000 === 0)
+    if (t % 60000 === 0 && LEFT + i * step < W - 36)
       parts.push(node("text", { x: LEFT + i * step, y: H - 6 }, new Date(t).toTimeString().slice(0, 5)));
   });
   return y;

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestCommandLinesThatCannotBeMeant(t *testing.T) {
+	for args, says := range map[string]string{
+		"--rat 5":      "unknown flag: --rat",
+		"extra":        "extra",
+		"--rate -1":    "--rate -1",
+		"--for -1s":    "--for -1s",
+		"--only email": "--only needs --bootstrap-server",
+		"--only mail --bootstrap-server localhost:1":           `--only "mail"`,
+		"--only email --for 1s --bootstrap-server localhost:1": "--for needs all services",
+		"--registry http://localhost:1":                        "--registry needs --bootstrap-server",
+		"--registry nonsense --bootstrap-server localhost:1":   "want a URL like",
+		"--smtp-server localhost:1 --for 1s":                   "leave --smtp-server out",
+		"--log-level loud":                                     "debug, info",
+		"--data x --ephemeral":                                 "data ephemeral",
+		"--http-port 70000":                                    "http-port",
+	} {
+		var out, errs strings.Builder
+		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != 2 || !strings.Contains(errs.String(), says) {
+			t.Errorf("%s: exit %d, %s%s", args, code, &out, &errs)
+		}
+	}
+}
+
+func TestPortInUseSaysWhichFlagHelps(t *testing.T) {
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	for _, flag := range []string{"--kafka-port", "--registry-port", "--http-port", "--smtp-port"} {
+		args := []string{"--ephemeral"}
+		for _, f := range []string{"--kafka-port", "--registry-port", "--http-port", "--smtp-port"} {
+			p := "0"
+			if f == flag {
+				p = port
+			}
+			args = append(args, f, p)
+		}
+		var out, errs strings.Builder
+		code := run(t.Context(), args, &out, &errs)
+		if code != 1 || !strings.Contains(errs.String(), "port "+port+" is in use") || !strings.Contains(errs.String(), flag) || out.Len() > 0 {
+			t.Errorf("%s: exit %d, %s%s", flag, code, &out, &errs)
+		}
+	}
+}
+
+func TestForEndsByItselfAndTheBooksAgree(t *testing.T) {
+	c := startShop(t, "--ephemeral", "--rate", "100", "--for", "2s")
+	text := <-c.rest
+	if code := c.wait(); code != 0 || !strings.Contains(text, "The books agree.") || c.stderr.Len() > 0 {
+		t.Errorf("exit %d\n%s%s", code, text, &c.stderr)
+	}
+}
+
+func TestReadYourWritesAndTheNextStartGoesOn(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "leat")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	get := func(url string) string {
+		res, err := client.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	c := startShop(t, "--data", data, "--rate", "0")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	id, err := place(ctx, client, "http://"+c.web+"/orders", `{"customer":"Ada","email":"ada@example.org","country":"DE","product":"lamp","quantity":1}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := get("http://" + c.web + "/orders/" + id + "?wait=15s"); !strings.Contains(got, `"status":"RESERVED"`) {
+		t.Errorf("got %s", got)
+	}
+	if got := get("http://" + c.web + "/"); !strings.Contains(got, "Orders pipeline") {
+		t.Errorf("dashboard: %s", got)
+	}
+	// A second shop on the same data is told who has it.
+	second := launch(t, "--data", data)
+	if code := second.wait(); code != 1 || !strings.Contains(second.stderr.String(), "is in use by process") {
+		t.Errorf("second: exit %d: %s", code, &second.stderr)
+	}
+	c.stop()
+	if c.stderr.Len() > 0 {
+		t.Errorf("stderr: %s", &c.stderr)
+	}
+	c = startShop(t, "--data", data, "--rate", "0")
+	if got := get("http://" + c.web + "/orders/" + id); !strings.Contains(got, `"status":"RESERVED"`) {
+		t.Errorf("after a restart: %s", got)
+	}
+	c.stop()
+	if _, err := os.Stat(filepath.Join(data, "broker")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAClusterThatIsAwayIsWaitedFor(t *testing.T) {
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	c := launch(t, "--bootstrap-server", addr, "--ephemeral")
+	defer c.kill()
+	pause(t.Context(), 1500*time.Millisecond)
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := c.wait(); code != 0 || !strings.Contains(c.stderr.String(), "waiting for the Kafka cluster") || !strings.Contains(c.stderr.String(), addr) {
+		t.Errorf("exit %d: %s", code, &c.stderr)
+	}
+}
