@@ -173,7 +173,7 @@ func (b *Broker) appendPart(ctx context.Context, req *produceRequest, topic stri
 	}
 	id := string(req.transactional)
 	producer, epoch := batch.ProducerID(), batch.ProducerEpoch()
-	joined, err := b.joinTransaction(ctx, id, producer, epoch, topic, p.index, req.version)
+	joined, err := b.joinTransaction(ctx, id, producer, epoch, topic, p.index, req.version, req.acks)
 	if err != nil {
 		return err
 	}

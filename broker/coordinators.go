@@ -102,10 +102,14 @@ func coordinatorRoutes() []route {
 // topicDeleted tells the coordinators that a topic is gone: its committed offsets go with it.
 func (b *Broker) topicDeleted(topic string) { b.groups.TopicDeleted(topic) }
 
-// joinTransaction is called for a transactional batch before it is appended, without the partition's lock. From Produce v12 on
+// joinTransaction is called for a transactional batch before it is appended, without the partition's lock; acks are the produce
+// request's. From Produce v12 on
 // it adds the partition to the producer's transaction, waiting for the end of the one before. The batch may be acknowledged once
 // txnLog is synced up to end, too. It returns a kerr error.
-func (b *Broker) joinTransaction(ctx context.Context, transactionalID string, producerID int64, producerEpoch int16, topic string, partition int32, produceVersion int16) (end int64, err error) {
+func (b *Broker) joinTransaction(ctx context.Context, transactionalID string, producerID int64, producerEpoch int16, topic string, partition int32, produceVersion, acks int16) (end int64, err error) {
+	if acks != -1 {
+		b.txns.Lazy(transactionalID)
+	}
 	if produceVersion < 12 {
 		return 0, nil // AddPartitionsToTxn has done it
 	}

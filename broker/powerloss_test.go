@@ -22,7 +22,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "run the power-loss test with this seed only")
-	seedsFlag = flag.Int("seeds", 4, "how many seeds the power-loss test tries")
+	seedsFlag = flag.Int("seeds", 3, "how many seeds the power-loss test tries")
 )
 
 // outcome of a transaction as its producer knows it.

@@ -27,6 +27,15 @@ func (c *Coordinator) Join(ctx context.Context, id string, producerID int64, epo
 	return c.begin(ctx, id, producerID, epoch, tps, 2)
 }
 
+// Lazy notes that the id's producer does not wait for the disk (acks other than all): the end of its transaction will.
+func (c *Coordinator) Lazy(id string) {
+	if t := c.get(id); t != nil {
+		t.mu.Lock()
+		t.lazy = true
+		t.mu.Unlock()
+	}
+}
+
 // WaitSynced waits until the journal is on disk up to end, as Join returned it.
 func (c *Coordinator) WaitSynced(ctx context.Context, end int64) error {
 	return c.journal.WaitSynced(ctx, end)

@@ -72,10 +72,13 @@ func (c *Coordinator) endTxn(ctx context.Context, req *kmsg.EndTxnRequest) (id i
 	}
 }
 
-// syncedLocked makes sure that what the transaction has written is on disk before it is decided: a producer may have asked for
-// less (acks=1), but half of a transaction must not be lost. It returns false, without the mutex, if the state changed while it
+// syncedLocked makes sure that what the transaction has written is on disk before it is decided. With acks=all it is, since the
+// producer waits for that; one that has asked for less (acks=1) must not lose half of a transaction either. It returns false, without the mutex, if the state changed while it
 // waited. With an error the mutex is not held either.
 func (t *transaction) syncedLocked(ctx context.Context) (bool, *kerr.Error) {
+	if !t.lazy {
+		return true, nil
+	}
 	before := t.rec
 	t.mu.Unlock()
 	for _, tp := range before.partitions {
@@ -109,7 +112,7 @@ func (t *transaction) prepareLocked(commit, bump bool, owner int16) error {
 	if err := t.storeLocked(next); err != nil {
 		return err
 	}
-	t.timedOut = none
+	t.timedOut, t.lazy = none, false
 	t.stopTimerLocked()
 	t.completeLocked(nil)
 	return nil

@@ -196,6 +196,7 @@ type transaction struct {
 	timerSeq int
 	timedOut int16 // epoch whose transaction was aborted for its age; none otherwise
 	gone     bool  // expired: look the id up again
+	lazy     bool  // the transaction has records that were acknowledged before they were on disk
 }
 
 func newTransaction(c *Coordinator, id string) *transaction {

@@ -82,9 +82,18 @@ func TestOrderOnDisk(t *testing.T) {
 	if err := c.Verify("x", id, epoch, a, 12); err != nil {
 		t.Fatalf("verify: %v", err)
 	}
+	c.Lazy("x") // acks=1: the end waits for the data, too
 	w.release(func() { w.hold = true; w.held[b] = true })
 	ended := make(chan int16)
 	go func() { ended <- c.EndTxn(t.Context(), endReq("x", id, epoch, true, 5)).ErrorCode }()
+	select {
+	case code := <-ended:
+		t.Errorf("answered (%d) before the data is on disk", code)
+	case <-time.After(20 * time.Millisecond):
+	}
+	if s := w.last("x"); s != Ongoing {
+		t.Errorf("the journal says %v before the data is on disk", s)
+	}
 	w.release(func() { w.held[b] = false })
 	await(t, "the decision is in the journal", func() bool { return w.last("x") == PrepareCommit })
 	if m := w.written(); len(m) != 0 {
