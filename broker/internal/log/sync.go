@@ -434,10 +434,7 @@ func (l *Log) Watch(w *Waiter) {
 	l.watch.mu.list = append(l.watch.mu.list, w)
 	l.watch.n.Store(int32(len(l.watch.mu.list)))
 	l.watch.mu.Unlock()
-	l.mu.Lock()
-	gone := l.mu.gone != nil
-	l.mu.Unlock()
-	if gone {
+	if l.left.Load() {
 		w.Wake() // closed before: nothing else will wake it
 	}
 }
