@@ -417,3 +417,21 @@ func TestRangesOverManyChanges(t *testing.T) {
 		}
 	}
 }
+
+func TestFullTellsWhenToCommitEarly(t *testing.T) {
+	db := openMem(t, nil, 16<<20)
+	s := openKV(t, shard(t, db, "s", ShardOptions{}), serde.Int64, serde.Bytes, StoreOptions{})
+	n := int64(0)
+	for ; !db.Full() && n < 100_000; n++ {
+		if err := s.Put(n, make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n == 100_000 {
+		t.Error("the database was not full after 100,000 changes in 8 MiB of cache")
+	}
+	commit(t, db, 1, s)
+	if db.Full() {
+		t.Error("the database is full after a commit")
+	}
+}

@@ -103,7 +103,9 @@ type table[K, V any] struct {
 
 	fixedCost      int64 // bytes of an entry, its index slots and encoded key header
 	used, reported int64 // bytes of the cache: now, and as the budget knows
-	dirtyReported  int64
+	dirtyReported  int64 // bytes that wait for a commit, as the budget knows
+	typical        int64 // size of an entry, roughly, for values that were not encoded yet
+	dirtyExtra     int64 // of those, beyond the fixed cost
 }
 
 // oldValue is what an entry was when it was touched: the value itself if it is flat, else its encoding.

@@ -87,6 +87,7 @@ func (s *table[K, V]) enlist(e *Entry[K, V]) {
 		it.k1 = s.firstBytes(e, 0)
 	}
 	s.touched = append(s.touched, it)
+	s.dirtyExtra += max(int64(e.size), s.typical)
 	if len(s.touched)&255 == 0 {
 		s.reportDirty()
 	}
@@ -471,7 +472,9 @@ func (s *table[K, V]) resize(e *Entry[K, V], key, value int) {
 	if !s.flat {
 		size += value
 	}
+	s.typical += (int64(size) - s.typical) / 16
 	s.used += int64(size) - int64(e.size)
+	s.dirtyExtra += max(0, int64(size)-int64(e.size))
 	e.size = uint32(size)
 }
 
@@ -564,7 +567,10 @@ func (s *table[K, V]) dropOnce(idx uint32) {
 
 // reportDirty tells the budget what waits for a commit.
 func (s *table[K, V]) reportDirty() {
-	now := int64(s.Dirty()) * s.fixedCost
+	if s.Dirty() == 0 {
+		s.dirtyExtra = 0
+	}
+	now := int64(s.Dirty())*s.fixedCost + s.dirtyExtra
 	s.db.budget.dirty.Add(now - s.dirtyReported)
 	s.dirtyReported = now
 }
