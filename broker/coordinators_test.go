@@ -1,13 +1,17 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/internal/vfs"
 )
 
 // Every version that is advertised is answered in that version.
@@ -157,5 +161,66 @@ func TestTopicDeletedInTransaction(t *testing.T) {
 	settledLSO(t, b, "out")
 	if got := strings.Join(readAll(t, b, "out", kgo.ReadCommitted()), " "); got != "a c" {
 		t.Errorf("read_committed: %q", got)
+	}
+}
+
+// When the disk fails under a coordinator nothing is acknowledged that a restart would not find.
+func TestCoordinatorsWithoutDisk(t *testing.T) {
+	mem := vfs.NewMem()
+	disk := &vfs.Faulty{FS: mem}
+	quiet := slog.New(slog.DiscardHandler)
+	b, err := Start(t.Context(), Config{Dir: "/data", FS: disk, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	createTopic(t, b, "out", 1)
+	r := dialRaw(t, b)
+	commit := func(offset int64) int16 {
+		return do[*kmsg.OffsetCommitResponse](r, newCommit("g", "out", 0, offset), 8).Topics[0].Partitions[0].ErrorCode
+	}
+	if c := commit(1); c != 0 {
+		t.Fatalf("commit: %v", kerr.ErrorForCode(c))
+	}
+	cl := txnClient(t, b, "x")
+	begin(t, cl)
+	produceTxn(t, cl, "out", "a")
+	id, epoch, err := cl.ProducerID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.Fail(func(op vfs.Op, name string) error {
+		if op == vfs.OpSync && (strings.Contains(name, offsetsTopic) || strings.Contains(name, transactionsTopic)) {
+			return errors.New("input/output error")
+		}
+		return nil
+	})
+	for range 2 {
+		if c := commit(2); c != kerr.CoordinatorNotAvailable.Code {
+			t.Errorf("commit: %v", kerr.ErrorForCode(c))
+		}
+	}
+	req := kmsg.NewPtrEndTxnRequest()
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = "x", id, epoch, true
+	if resp := do[*kmsg.EndTxnResponse](r, req, 5); resp.ErrorCode != kerr.CoordinatorNotAvailable.Code {
+		t.Errorf("EndTxn: %v", kerr.ErrorForCode(resp.ErrorCode))
+	}
+	if l := b.topic("out").parts[0].Bounds(); l.LastStable != 0 {
+		t.Errorf("the undecided transaction is visible: %+v", l)
+	}
+	after := mem.CrashClone(0, nil)
+	cl.Close()
+	_ = b.Close()
+	b = startWith(t, Config{Dir: "/data", FS: after, Logger: quiet})
+	r = dialRaw(t, b)
+	if o := fetchOffset(r, "g", "out", 0); o != 1 {
+		t.Errorf("offset %d after the restart, 1 was acknowledged", o)
+	}
+	req.Commit = false // the client does not know: it aborts, and may
+	if resp := do[*kmsg.EndTxnResponse](r, req, 5); resp.ErrorCode != 0 {
+		t.Errorf("abort after the restart: %v", kerr.ErrorForCode(resp.ErrorCode))
+	}
+	settledLSO(t, b, "out")
+	if got := readAll(t, b, "out", kgo.ReadCommitted()); len(got) != 0 {
+		t.Errorf("read_committed: %v", got)
 	}
 }
