@@ -281,6 +281,68 @@ func TestBooksAgreeAfterKills(t *testing.T) {
 	}
 }
 
+// TestServicesInProcessesOfTheirOwn runs each service in a process of its own against one broker, and kills one after
+// the other while the rest goes on.
+func TestServicesInProcessesOfTheirOwn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("kills processes for some seconds")
+	}
+	seed := *seedFlag
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	data := filepath.Join(t.TempDir(), "leat")
+	cluster, err := openPlatform(t.Context(), &config{data: data, logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := cluster.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	buyer := &customer{}
+	buyer.mu.accepted = map[string]bool{}
+	rate := "100"
+	begin := func(services string) *child {
+		c := startShop(t, "--data", data, "--bootstrap-server", cluster.kafka, "--registry", cluster.registry, "--rate", rate, "--only", services)
+		if c.web != "" {
+			buyer.visit(c.web)
+		}
+		return c
+	}
+	parts := []string{"orders,load", "inventory", "analytics", "email,mailbox"}
+	running := make([]*child, len(parts))
+	for i, services := range parts {
+		running[i] = begin(services)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	var buying sync.WaitGroup
+	defer buying.Wait()
+	defer leave()
+	buying.Go(func() { buyer.run(ctx, t) })
+	for i := range 12 {
+		pause(t.Context(), time.Duration(rng.Int64N(int64(time.Second))))
+		running[i%len(parts)].kill()
+		running[i%len(parts)] = begin(parts[i%len(parts)])
+	}
+	pause(t.Context(), 200*time.Millisecond)
+	leave()
+	buying.Wait()
+	running[0].stop()
+	rate = "0"
+	running[0] = begin(parts[0])
+	running[0].kafka, running[0].registry = cluster.kafka, strings.TrimPrefix(cluster.registry, "http://")
+	report := checkFromOutside(t, running[0], data, buyer.mu.accepted)
+	t.Logf("%d orders, %d rejected, %d published twice, %d mails sent again, %d answers lost",
+		report.Orders, report.Rejected, report.Republished, report.Resent, buyer.lost)
+	for _, c := range running {
+		c.stop()
+	}
+}
+
 // checkFromOutside reads topics and databases with clients of the test's own.
 func checkFromOutside(t *testing.T, c *child, data string, accepted map[string]bool) verify.Report {
 	t.Helper()
