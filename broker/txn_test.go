@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/leatstream/leat/internal/vfs"
 )
 
 // bothVersions runs a test with clients of transaction version 2 and 1.
@@ -297,5 +300,33 @@ func TestTransactionErrors(t *testing.T) {
 	end.TransactionalID = "nobody"
 	if resp := do[*kmsg.EndTxnResponse](r, end, 5); !errors.Is(kerr.ErrorForCode(resp.ErrorCode), kerr.InvalidProducerIDMapping) {
 		t.Errorf("unknown id: %v", kerr.ErrorForCode(resp.ErrorCode))
+	}
+}
+
+// A commit costs three rounds of syncs: data with Ongoing, the decision, the markers. Each of the two files is in two of them.
+func TestCommitCostsThreeRounds(t *testing.T) {
+	var syncs atomic.Int64
+	disk := &vfs.Faulty{FS: vfs.NewMem()}
+	disk.Fail(func(op vfs.Op, name string) error {
+		if op == vfs.OpSync && (strings.Contains(name, "/out-0/") || strings.Contains(name, transactionsTopic)) {
+			syncs.Add(1)
+		}
+		return nil
+	})
+	b := startWith(t, Config{Dir: "/data", FS: disk, Flush: FlushAlways})
+	createTopic(t, b, "out", 1)
+	cl := txnClient(t, b, "x", kgo.ProducerLinger(0))
+	const commits = 200
+	for i := range commits + 1 {
+		if i == 1 {
+			syncs.Store(0)
+		}
+		begin(t, cl)
+		produceTxn(t, cl, "out", "v")
+		end(t, cl, kgo.TryCommit)
+	}
+	// A pause of more than 10 ms between two commits makes it five.
+	if per := float64(syncs.Load()) / commits; per > 4.5 {
+		t.Errorf("%.2f syncs per commit, want 4", per)
 	}
 }
