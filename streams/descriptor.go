@@ -61,7 +61,7 @@ type WindowStore[K, V any] struct {
 	Changelog     map[string]string
 }
 
-// StoreRef is any store descriptor, where a processor says what it uses.
+// StoreRef is any store descriptor, where a processor says what it uses. Only this package's descriptors are ones.
 type StoreRef interface{ declare(b *Builder) *storeDef }
 
 // Header is a record header. Its value may be nil.

@@ -294,7 +294,7 @@ func (s *KStream[K, V]) forEach(prefix string, f func(K, V) error) {
 	})
 }
 
-// Print writes every record to w, one line each.
+// Print writes every record to w, one line each. Tasks write at the same time: w must bear that.
 func (s *KStream[K, V]) Print(w io.Writer) {
 	s.forEach("KSTREAM-PRINTER-", func(k K, v V) error {
 		_, err := fmt.Fprintf(w, "%v, %v\n", k, v)

@@ -441,7 +441,7 @@ func TestResultsDoNotDependOnBuffering(t *testing.T) {
 }
 
 // A mutable aggregate that the function changes in place is written as it is at the commit, and its value before is the
-// one before (api.md 5).
+// one before.
 func TestAggregatesMayChangeInPlace(t *testing.T) {
 	type tally map[string]int
 	sets := streams.Store[string, tally]{Name: "sets", Value: serde.JSON[tally]()}
@@ -463,7 +463,48 @@ func TestAggregatesMayChangeInPlace(t *testing.T) {
 	want(t, show(d.Read(changes)), "k=nil > map[x:1]@0", "k=map[x:1] > map[x:1 y:1]@1", "k=map[x:1 y:1] > map[x:2 y:1]@2")
 }
 
-// Names make topics: stores, repartitions and joins give theirs, and no counter does (api.md 4).
+// 14, as Leat decides: each child gets the record with the headers that it came with, whatever a sibling did to them.
+func TestSiblingsDoNotSeeEachOthersHeaders(t *testing.T) {
+	d := driver(t, func(b *streams.Builder) {
+		s := b.Stream(plain)
+		s.MapRecord(func(r streams.Record[string, string]) (streams.Record[string, string], error) {
+			r.Headers[0].Value = []byte("changed")
+			r.Headers = append(r.Headers, streams.Header{Key: "more"})
+			r.Time, r.Key = r.Time.Add(time.Second), "the key stays"
+			return r, nil
+		}).To(plainOut)
+		s.To(plainOut2)
+	})
+	d.Send(plain, "k", "v", at(1), streamstest.Headers(streams.Header{Key: "h", Value: []byte("1")}))
+	first, second := d.Read(plainOut), d.Read(plainOut2)
+	if len(first) != 1 || len(first[0].Headers) != 2 || string(first[0].Headers[0].Value) != "changed" {
+		t.Errorf("first child: %+v", first)
+	}
+	if len(second) != 1 || len(second[0].Headers) != 1 || string(second[0].Headers[0].Value) != "1" {
+		t.Errorf("second child: %+v", second)
+	}
+	want(t, append(show(first), show(second)...), "k=v@1001", "k=v@1")
+}
+
+// A record that a processor emits without a time has that of the record in hand; one before 1970 is an error.
+func TestEmittedTimes(t *testing.T) {
+	emitted := time.Time{}
+	d := driver(t, func(b *streams.Builder) {
+		b.Stream(plain).Process("p", func(_ *streams.Task, emit streams.Emit[string, string]) (streams.Processor[string, string], error) {
+			return func(_ context.Context, r streams.Record[string, string]) error {
+				return emit(streams.Record[string, string]{Key: r.Key, Value: r.Value, Time: emitted})
+			}, nil
+		}).To(plainOut)
+	})
+	d.Send(plain, "k", "v", at(7))
+	want(t, show(d.Read(plainOut)), "k=v@7")
+	emitted = time.UnixMilli(-1)
+	if err := d.Fails(func() { d.Send(plain, "k", "v", at(8)) }); err == nil || !strings.Contains(err.Error(), "negative timestamp -1") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Names make topics: stores, repartitions and joins give theirs, and no counter does.
 func TestInternalTopicsAreNamedByStores(t *testing.T) {
 	var b streams.Builder
 	s := b.Stream(plain).Filter(func(_, v string) bool { return v != "" })

@@ -92,7 +92,7 @@ func all(t *testing.T, task *Task) {
 	}
 }
 
-// streams.md 1, 4: the smallest head timestamp is next, and stream time never goes back.
+// docs/semantics.md 1, 4: the smallest head timestamp is next, and stream time never goes back.
 func TestSmallestTimestampIsNext(t *testing.T) {
 	b := &bench{}
 	b.start(t, nil, "A", "B")
@@ -109,7 +109,7 @@ func TestSmallestTimestampIsNext(t *testing.T) {
 	}
 }
 
-// streams.md 10: what is committed is the offset of the next buffered record, else the consumer's position.
+// docs/semantics.md 10: what is committed is the offset of the next buffered record, else the consumer's position.
 func TestPositionsAreThoseOfWhatComesNext(t *testing.T) {
 	b := &bench{}
 	b.start(t, nil, "A", "B", "C")
@@ -141,7 +141,7 @@ func TestPositionsAreThoseOfWhatComesNext(t *testing.T) {
 	}
 }
 
-// streams.md 8: a record with a negative timestamp of its own is an error; one to which an extractor gives a negative
+// docs/semantics.md 8: a record with a negative timestamp of its own is an error; one to which an extractor gives a negative
 // time is dropped, and its offset is passed.
 func TestNegativeTimestamps(t *testing.T) {
 	b := &bench{}
@@ -167,7 +167,7 @@ func TestNegativeTimestamps(t *testing.T) {
 	}
 }
 
-// streams.md 11, 12: stream-time punctuators are aligned to 0 and collapse missed calls; wall-clock ones start an
+// docs/semantics.md 11, 12: stream-time punctuators are aligned to 0 and collapse missed calls; wall-clock ones start an
 // interval from now.
 func TestPunctuators(t *testing.T) {
 	b := &bench{now: time.UnixMilli(1000)}
@@ -281,7 +281,7 @@ func always(err error) func(*int) func(*kgo.Record) error {
 	}
 }
 
-// streams.md 93: a dead letter is the source record as it came, with Kafka's headers, through the task's own producer.
+// docs/semantics.md 93: a dead letter is the source record as it came, with Kafka's headers, through the task's own producer.
 func TestDeadLetter(t *testing.T) {
 	b := &bench{fail: func(*kgo.Record) error { return errors.New("no") }}
 	b.start(t, func(context.Context, *RecordError) Decision { return DeadLetter("dlq") }, "A")
@@ -310,7 +310,7 @@ func TestDeadLetter(t *testing.T) {
 	}
 }
 
-// streams.md 3, as Leat decides: observed times survive a restart, partitions committed at different times included.
+// docs/semantics.md 3, as Leat decides: observed times survive a restart, partitions committed at different times included.
 func TestMetadataKeepsObservedTimes(t *testing.T) {
 	start := func(metadata ...string) (task *Task, lag, same *int64) {
 		b := &bench{open: func(task *Task) { lag, same = task.Observe("lag"), task.Observe("same") }}

@@ -28,7 +28,7 @@ type InternalTopic struct {
 	Store       string // of a changelog
 }
 
-// Layout resolves partition counts (streams.md 75). counts returns the partition count of an external topic, and false
+// Layout resolves partition counts (docs/semantics.md 75). counts returns the partition count of an external topic, and false
 // if there is none; match returns the names of the existing topics that match a source's pattern.
 func (p *Plan) Layout(appID string, counts func(topic string) (int32, bool), match func(pattern string) []string) (*Layout, error) {
 	r := resolver{plan: p, counts: counts, match: match, repart: make(map[string]int32)}

@@ -23,7 +23,7 @@ func planWith(pinned int32, with ...string) *Plan {
 	}
 }
 
-// streams.md 75.
+// docs/semantics.md 75.
 func TestPartitionCounts(t *testing.T) {
 	counts := map[string]int32{"A": 3, "B": 5, "T": 7, "U": 7, "W": 2}
 	for _, c := range []struct {
@@ -74,7 +74,7 @@ func TestCountsThatDependOnEachOtherAreAnError(t *testing.T) {
 	}
 }
 
-// Configs of changelogs, end of streams.md 1.7.
+// Changelog topics have the configs that Kafka Streams gives them.
 func TestChangelogConfigs(t *testing.T) {
 	for _, c := range []struct {
 		spec StoreSpec

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// observed is the stream time that one operator has seen, which may lag behind the task's (streams.md 2).
+// observed is the stream time that one operator has seen, which may lag behind the task's (docs/semantics.md 2).
 type observed struct {
 	name string
 	at   *int64
