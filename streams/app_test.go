@@ -263,14 +263,25 @@ func startBroker(t testing.TB) *broker.Broker {
 	return br
 }
 
-// onEach runs a test on every log there is: kfake, our broker, and the brokers that LEAT_TEST_BOOTSTRAP names.
-func onEach(t *testing.T, f func(t *testing.T, b *bench)) {
-	t.Run("kfake", func(t *testing.T) { f(t, newBench(t, startFake(t).ListenAddrs())) })
+// onOurs runs a test on our broker, in process.
+func onOurs(t *testing.T, f func(t *testing.T, b *bench)) {
 	t.Run("leat", func(t *testing.T) {
+		t.Parallel()
 		br := startBroker(t)
 		f(t, newBench(t, []string{br.Addr()}, kgo.Dialer(br.Dialer())))
 	})
+}
+
+// onEach runs a test on every log there is: kfake, our broker, and the brokers that LEAT_TEST_BOOTSTRAP names.
+func onEach(t *testing.T, f func(t *testing.T, b *bench)) {
+	t.Parallel()
+	t.Run("kfake", func(t *testing.T) {
+		t.Parallel()
+		f(t, newBench(t, startFake(t).ListenAddrs()))
+	})
+	onOurs(t, f)
 	t.Run("external", func(t *testing.T) {
+		t.Parallel()
 		addrs := os.Getenv("LEAT_TEST_BOOTSTRAP")
 		if addrs == "" {
 			t.Skip("LEAT_TEST_BOOTSTRAP is not set")

@@ -12,6 +12,7 @@ func (a *App) Tune(points *failpoint.Set) {
 	a.tune = func(c *runtime.Config) {
 		c.HeartbeatInterval = 50 * time.Millisecond
 		c.SessionTimeout = 6 * time.Second
+		c.TransactionTimeout = 2 * time.Second
 		if points != nil {
 			c.Failpoints = points
 		}

@@ -13,6 +13,7 @@ import (
 func (w *worker) commit(ctx context.Context) error {
 	defer func() { w.next = time.Now().Add(w.rt.cfg.CommitInterval) }()
 	if !w.moved && !w.s.Dirty() {
+		w.refresh()
 		return nil
 	}
 	fp := w.rt.cfg.Failpoints
@@ -76,6 +77,32 @@ func (w *worker) changelog(t *task, store state.Store, key, value []byte, ts int
 	r.Timestamp = time.UnixMilli(ts)
 	w.sent += int64(len(key) + len(value) + 64)
 	return w.s.Send(r, s.ack)
+}
+
+// refreshEvery is how often the time is renewed that stands with the position of a store that does not change. It is far
+// below the least time for which a log keeps deletes (delete.retention.ms).
+const refreshEvery = 10 * time.Minute
+
+// refresh renews the times of positions: what they say is true of now, since nobody else writes the changelogs.
+func (w *worker) refresh() {
+	now := time.Now()
+	if now.Sub(w.refreshed) < refreshEvery {
+		return
+	}
+	w.refreshed = now
+	var batch *state.Batch
+	for _, t := range w.tasks {
+		if !t.running || len(t.stores) == 0 || t.engine.Dirty() {
+			continue
+		}
+		if batch == nil {
+			batch = w.rt.cfg.DB.NewBatch()
+		}
+		t.engine.Seal(batch, func(store string) state.Position { return t.position(store, now) })
+	}
+	if batch != nil {
+		batch.Apply()
+	}
 }
 
 // seal hands the state to the database, with the positions that the changelogs are at now.

@@ -33,12 +33,13 @@ type worker struct {
 	sendErr error
 	sentAck func(*kgo.Record, error)
 
-	balancer *balancer
-	owned    map[tp]bool // what the group gave us
-	tasks    []*task     // sorted by id
-	parts    map[tp]*part
-	moved    bool // a position moved, or something was processed, since the last commit
-	next     time.Time
+	balancer  *balancer
+	owned     map[tp]bool // what the group gave us
+	tasks     []*task     // sorted by id
+	parts     map[tp]*part
+	moved     bool      // a position moved, or something was processed, since the last commit
+	next      time.Time // when to commit
+	refreshed time.Time // when positions were last renewed without a change
 
 	up atomic.Bool // joined, and every task runs
 
@@ -113,7 +114,7 @@ func (w *worker) life() (progressed bool, err error) {
 	w.parts, w.owned = map[tp]*part{}, map[tp]bool{}
 	w.moved, w.sent, w.sendErr = false, 0, nil
 	defer func() { err = errors.Join(err, w.drop(err == nil)) }()
-	w.next = time.Now().Add(cfg.CommitInterval)
+	w.next, w.refreshed = time.Now().Add(cfg.CommitInterval), time.Now()
 	for w.ctx.Err() == nil {
 		if err := w.step(); err != nil {
 			return progressed, err

@@ -339,9 +339,13 @@ func (tr *trial) verify(n int, within time.Duration) {
 }
 
 func onEach(t *testing.T, f func(t *testing.T, c cluster)) {
-	t.Run("kfake", func(t *testing.T) { f(t, startFake(t)) })
-	t.Run("leat", func(t *testing.T) { f(t, startBroker(t)) })
-	t.Run("external", func(t *testing.T) { f(t, external(t)) })
+	t.Parallel()
+	for name, start := range map[string]func(*testing.T) cluster{"kfake": startFake, "leat": startBroker, "external": external} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, start(t))
+		})
+	}
 }
 
 func TestCopyIsExactWithoutFaults(t *testing.T) {
@@ -370,13 +374,13 @@ func TestCopyIsExactWhenMembersAreKilledBetweenAnyTwoSteps(t *testing.T) {
 			var life int
 			wg.Go(func() {
 				tr.run(ctx, worker, func(fp *failpoint.Set) {
-					fp.Arm(points[life%len(points)], 5+rand.IntN(20), func() error { return errCrash })
+					fp.Arm(points[life%len(points)], 2+rand.IntN(6), func() error { return errCrash })
 					life++
 				})
 			})
 		}
-		tr.feed(20000, 3*time.Second)
-		tr.verify(20000, 30*time.Second)
+		tr.feed(10000, 1500*time.Millisecond)
+		tr.verify(10000, 30*time.Second)
 		stop()
 		wg.Wait()
 		if tr.crashes.Load() < 3 {
@@ -401,8 +405,8 @@ func TestCopyIsExactWhenMembersComeAndGo(t *testing.T) {
 				}
 			})
 		}
-		tr.feed(20000, 3*time.Second)
-		tr.verify(20000, 30*time.Second)
+		tr.feed(10000, 1500*time.Millisecond)
+		tr.verify(10000, 30*time.Second)
 		stop()
 		wg.Wait()
 	})
@@ -417,8 +421,8 @@ func TestCopyIsExactWhenAnswersAreLost(t *testing.T) {
 		for _, worker := range []string{"a", "b"} {
 			wg.Go(func() { tr.run(ctx, worker, nil) })
 		}
-		tr.feed(10000, 3*time.Second)
-		tr.verify(10000, 60*time.Second)
+		tr.feed(5000, 1500*time.Millisecond)
+		tr.verify(5000, 60*time.Second)
 		stop()
 		wg.Wait()
 	})

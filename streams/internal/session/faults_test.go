@@ -18,6 +18,7 @@ import (
 )
 
 func TestCopyIsExactWhenRequestsFail(t *testing.T) {
+	t.Parallel()
 	c := startFake(t)
 	tr := newTrial(t, c)
 	ctx, stop := context.WithCancel(t.Context())
