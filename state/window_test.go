@@ -68,109 +68,137 @@ func TestWindowChangelogKeysAreKafkas(t *testing.T) {
 	}
 }
 
+// windowModel drives a window store and a map with the same random operations.
+type windowModel struct {
+	t    *testing.T
+	r    *rand.Rand
+	db   *DB
+	s    *WindowStore[string, int64]
+	rows map[modelWindow]int64
+	now  int64
+}
+
+type modelWindow struct {
+	start int64
+	k     string
+}
+
+const modelRetention = 8000
+
+func (m *windowModel) open(start int64) bool { return start > m.now-modelRetention }
+
+func (m *windowModel) step(i int64, k string) {
+	start := max(0, m.now-1000*m.r.Int64N(8)) / 500 * 500
+	switch op := m.r.IntN(20); {
+	case op < 12:
+		e := must[*Entry[string, int64]](m.t)(m.s.Entry(nil, k, start))
+		if v, ok := m.rows[modelWindow{start, k}]; m.open(start) && (e.Exists != ok || e.Value != v) {
+			m.t.Fatalf("%q at %d is %v %d, want %v %d", k, start, e.Exists, e.Value, ok, v)
+		}
+		if err := m.s.Set(e, i, i); err != nil {
+			m.t.Fatal(err)
+		}
+		m.rows[modelWindow{start, k}] = i
+	case op < 13:
+		if err := m.s.Delete(k, time.UnixMilli(start)); err != nil {
+			m.t.Fatal(err)
+		}
+		delete(m.rows, modelWindow{start, k})
+	case op < 15:
+		m.now += 200
+		m.s.Advance(m.now)
+	case op < 16:
+		commit(m.t, m.db, i, m.s)
+	case op < 17:
+		m.s.poll()
+		m.s.sweep(int(m.s.high)*2, int(m.s.high))
+	default:
+		from, to := m.now-m.r.Int64N(10000), m.now-m.r.Int64N(4000)
+		m.fetch(k, from, to)
+		m.between(from, to)
+	}
+}
+
+func (m *windowModel) fetch(k string, from, to int64) {
+	var got, want []string
+	for w, v := range m.s.Fetch(k, time.UnixMilli(from), time.UnixMilli(to)) {
+		got = append(got, fmt.Sprint(w.Start.UnixMilli(), w.Key, v, w.End.Sub(w.Start)))
+	}
+	for at := max(0, from); at <= to; at++ {
+		if v, ok := m.rows[modelWindow{at, k}]; ok && m.open(at) {
+			want = append(want, fmt.Sprint(at, k, v, time.Second))
+		}
+	}
+	if d := gocmp.Diff(want, got); d != "" || m.s.Err() != nil {
+		m.t.Fatalf("Fetch %q %d..%d at %d (-want +got):\n%s", k, from, to, m.now, d)
+	}
+}
+
+func (m *windowModel) between(from, to int64) {
+	n := 0
+	for row := range m.s.Rows(from, to) {
+		if v, ok := m.rows[modelWindow{row.Start, row.Key}]; !ok || v != row.Value || !m.open(row.Start) || row.Start < from || row.Start > to {
+			m.t.Fatalf("Rows %d..%d at %d has %v, want %d %v", from, to, m.now, row, v, ok)
+		}
+		n++
+	}
+	for w := range m.rows {
+		if w.start >= from && w.start <= to && m.open(w.start) {
+			n--
+		}
+	}
+	if n != 0 || m.s.Err() != nil {
+		m.t.Fatalf("Rows %d..%d at %d: %d too many", from, to, m.now, n)
+	}
+}
+
+// view compares what Pebble holds: at most one step of expiry more than the model.
+func (m *windowModel) view() {
+	view := ViewWindow(m.s.Shard(), serde.String, serde.Int64, "")
+	for row, err := range view.Range(0, 1<<60) {
+		if err != nil || row.Start <= m.now-modelRetention-2*1000 {
+			m.t.Fatalf("at %d Pebble still holds %v (%v)", m.now, row, err)
+		}
+	}
+	for w, v := range m.rows {
+		if !m.open(w.start) {
+			continue
+		}
+		if row, ok, err := view.Get(w.k, w.start); err != nil || !ok || row.Value != v {
+			m.t.Fatalf("view of %v is %v %v %v, want %d", w, row, ok, err, v)
+		}
+		found := 0
+		for row, err := range view.Fetch(w.k, w.start, w.start) {
+			if err != nil || row.Value != v {
+				m.t.Fatalf("view fetches %v for %v (%v), want %d", row, w, err, v)
+			}
+			found++
+		}
+		if found != 1 {
+			m.t.Fatalf("view fetches %d rows for %v", found, w)
+		}
+	}
+}
+
 // TestWindowModel compares fetches, ranges and expiry with a map, with dirty, sealed, evicted and stored windows.
 func TestWindowModel(t *testing.T) {
+	keys := []string{"a", "b", "bb", "c", ""}
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			r := rand.New(rand.NewPCG(6, seed))
-			fs := vfs.NewMem()
-			db := openMem(t, fs, 0)
-			s := openWindow(t, shard(t, db, "w", ShardOptions{Windowed: true}), serde.String, serde.Int64, StoreOptions{Size: time.Second, Retention: 8 * time.Second})
-			type win struct {
-				start int64
-				k     string
-			}
-			model := map[win]int64{}
-			keys := []string{"a", "b", "bb", "c", ""}
-			now := int64(0)
+			db := openMem(t, vfs.NewMem(), 0)
+			m := &windowModel{t: t, r: rand.New(rand.NewPCG(6, seed)), db: db, rows: map[modelWindow]int64{},
+				s: openWindow(t, shard(t, db, "w", ShardOptions{Windowed: true}), serde.String, serde.Int64,
+					StoreOptions{Size: time.Second, Retention: modelRetention * time.Millisecond})}
 			for i := range int64(4000) {
-				k := keys[r.IntN(len(keys))]
-				start := max(0, now-1000*r.Int64N(8)) / 500 * 500
-				switch op := r.IntN(20); {
-				case op < 12:
-					e := must[*Entry[string, int64]](t)(s.Entry(nil, k, start))
-					if v, ok := model[win{start, k}]; start > now-8000 && (e.Exists != ok || e.Value != v) {
-						t.Fatalf("%q at %d is %v %d, want %v %d", k, start, e.Exists, e.Value, ok, v)
-					}
-					if err := s.Set(e, i, i); err != nil {
-						t.Fatal(err)
-					}
-					model[win{start, k}] = i
-				case op < 13:
-					if err := s.Delete(k, time.UnixMilli(start)); err != nil {
-						t.Fatal(err)
-					}
-					delete(model, win{start, k})
-				case op < 15:
-					now += 200
-					s.Advance(now)
-				case op < 16:
-					commit(t, db, i, s)
-				case op < 17:
-					s.poll()
-					s.sweep(int(s.high)*2, int(s.high))
-				default:
-					from, to := now-r.Int64N(10000), now-r.Int64N(4000)
-					var got, want []string
-					for w, v := range s.Fetch(k, time.UnixMilli(from), time.UnixMilli(to)) {
-						got = append(got, fmt.Sprint(w.Start.UnixMilli(), w.Key, v, w.End.Sub(w.Start)))
-					}
-					for at := max(0, from); at <= to; at++ {
-						if v, ok := model[win{at, k}]; ok && at > now-8000 {
-							want = append(want, fmt.Sprint(at, k, v, time.Second))
-						}
-					}
-					if d := gocmp.Diff(want, got); d != "" || s.Err() != nil {
-						t.Fatalf("Fetch %q %d..%d at %d (-want +got):\n%s", k, from, to, now, d)
-					}
-					n := 0
-					for row := range s.Rows(from, to) {
-						if v, ok := model[win{row.Start, row.Key}]; !ok || v != row.Value || row.Start <= now-8000 || row.Start < from || row.Start > to {
-							t.Fatalf("Rows %d..%d at %d has %v, want %d %v", from, to, now, row, v, ok)
-						}
-						n++
-					}
-					for w := range model {
-						if w.start >= from && w.start <= to && w.start > now-8000 {
-							n--
-						}
-					}
-					if n != 0 || s.Err() != nil {
-						t.Fatalf("Rows %d..%d at %d: %d too many", from, to, now, n)
-					}
-				}
+				m.step(i, keys[m.r.IntN(len(keys))])
 			}
-			commit(t, db, 1, s)
+			commit(t, db, 1, m.s)
 			if err := db.Drain(); err != nil {
 				t.Fatal(err)
 			}
-			// What Pebble holds is at most one step of expiry behind.
-			for row, err := range ViewWindow(s.Shard(), serde.String, serde.Int64, "").Range(0, 1<<60) {
-				if err != nil || row.Start <= now-8000-2*1000 {
-					t.Fatalf("at %d Pebble still holds %v (%v)", now, row, err)
-				}
-			}
-			view := ViewWindow(s.Shard(), serde.String, serde.Int64, "")
-			for w, v := range model {
-				if w.start <= now-8000 {
-					continue
-				}
-				if row, ok, err := view.Get(w.k, w.start); err != nil || !ok || row.Value != v {
-					t.Fatalf("view of %v is %v %v %v, want %d", w, row, ok, err, v)
-				}
-				found := 0
-				for row, err := range view.Fetch(w.k, w.start, w.start) {
-					if err != nil || row.Value != v {
-						t.Fatalf("view fetches %v for %v (%v), want %d", row, w, err, v)
-					}
-					found++
-				}
-				if found != 1 {
-					t.Fatalf("view fetches %d rows for %v", found, w)
-				}
-			}
-			if s.live > len(keys)*20 {
-				t.Errorf("%d windows are cached, of which expiry should have taken most", s.live)
+			m.view()
+			if m.s.live > len(keys)*20 {
+				t.Errorf("%d windows are cached, of which expiry should have taken most", m.s.live)
 			}
 		})
 	}
