@@ -178,6 +178,7 @@ func (b *Broker) describedTopic(name string, from int32, limit int) kmsg.Describ
 		dp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		dp.Partition, dp.LeaderID, dp.LeaderEpoch = p, b.cfg.NodeID, t.parts[p].LeaderEpoch()
 		dp.Replicas, dp.ISR = nodes, nodes
+		dp.EligibleLeaderReplicas, dp.LastKnownELR = []int32{}, []int32{} // Java's tools do not stand the null that the schema allows
 		dt.Partitions = append(dt.Partitions, dp)
 	}
 	return dt

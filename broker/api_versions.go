@@ -16,10 +16,11 @@ var features = []struct {
 	name      string
 	min, max  int16 // supported
 	finalized int16
+	needs     int16 // the API without which the feature is not told of
 }{
-	{"metadata.version", 7, 25, 25},
-	{"transaction.version", 0, 2, 2},
-	{"group.version", 0, 1, 1},
+	{"metadata.version", 7, 25, 25, keyAPIVersions},
+	{"transaction.version", 0, 2, 2, 26},
+	{"group.version", 0, 1, 1, 68},
 }
 
 // ApiVersions (key 18), versions 0–4. The answer's header is never flexible, whatever the version: a client reads it before it
@@ -43,6 +44,9 @@ func serveAPIVersions(b *Broker, c *conn, r *request) (response, error) {
 		return answer(&kmsg.ApiVersionsResponse{ErrorCode: kerr.InvalidRequest.Code, FinalizedFeaturesEpoch: -1}), nil
 	}
 	for _, f := range features {
+		if b.routes.find(f.needs) == nil {
+			continue
+		}
 		if f.min > 0 || req.Version >= 4 {
 			resp.SupportedFeatures = append(resp.SupportedFeatures, kmsg.ApiVersionsResponseSupportedFeature{Name: f.name, MinVersion: f.min, MaxVersion: f.max})
 		}

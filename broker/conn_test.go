@@ -447,6 +447,9 @@ func TestDescribeTopicPartitionsByPages(t *testing.T) {
 			}
 			for _, p := range dt.Partitions {
 				got = append(got, fmt.Sprint(*dt.Topic, p.Partition))
+				if p.EligibleLeaderReplicas == nil || p.LastKnownELR == nil {
+					t.Error("null lists of eligible leaders: Java's tools fail on them")
+				}
 			}
 		}
 		if resp.NextCursor == nil {
