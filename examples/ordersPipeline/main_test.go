@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/leatstream/leat/examples/ordersPipeline/pgtest"
 )
 
 func TestCommandLinesThatCannotBeMeant(t *testing.T) {
@@ -130,5 +132,13 @@ func TestAClusterThatIsAwayIsWaitedFor(t *testing.T) {
 	}
 	if code := c.wait(); code != 0 || !strings.Contains(c.stderr.String(), "waiting for the Kafka cluster") || !strings.Contains(c.stderr.String(), addr) {
 		t.Errorf("exit %d: %s", code, &c.stderr)
+	}
+}
+
+func TestTheShopOnPostgres(t *testing.T) {
+	c := startShop(t, "--ephemeral", "--rate", "50", "--for", "1s", "--pg", pgtest.Start(t))
+	text := <-c.rest
+	if code := c.wait(); code != 0 || !strings.Contains(text, "The books agree.") || c.stderr.Len() > 0 {
+		t.Errorf("exit %d\n%s%s", code, text, &c.stderr)
 	}
 }
