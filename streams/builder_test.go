@@ -149,3 +149,57 @@ func (picky) Append(dst []byte, at serde.Place, v string) ([]byte, error) {
 func (picky) Decode(at serde.Place, data []byte) (string, error) {
 	return serde.String.Decode(at, data)
 }
+
+// Optimize makes a source table's topic its changelog: no topic of its own is made for it.
+func TestOptimizeReusesSourceTopics(t *testing.T) {
+	for _, optimize := range []bool{false, true} {
+		b := streams.Builder{Optimize: optimize}
+		b.Table(streams.Topic[string, string]{Name: "T"}, streams.Store[string, string]{Name: "t"})
+		topology, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := topology.Engine().Layout("app", func(string) (int32, bool) { return 3, true }, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, spec := topology.Engine().Store("t")
+		if spec.FromSource != optimize || len(l.Internal) != map[bool]int{false: 1, true: 0}[optimize] {
+			t.Errorf("Optimize %v: from source %v, internal topics %v", optimize, spec.FromSource, l.Internal)
+		}
+		if want := map[bool]string{false: "app-t-changelog", true: "T"}[optimize]; spec.Changelog.In("app") != want {
+			t.Errorf("Optimize %v: changelog %q, want %q", optimize, spec.Changelog.In("app"), want)
+		}
+	}
+}
+
+// A stream and the table it is joined with must have equal partition counts, also through operators between; streams that
+// only meet in a merge need not.
+func TestJoinedTopicsMustHaveEqualPartitionCounts(t *testing.T) {
+	counts := func(topic string) (int32, bool) {
+		n, ok := map[string]int32{"S": 3, "U": 4, "T": 2}[topic]
+		return n, ok
+	}
+	var b streams.Builder
+	merged := b.Stream(streams.Topic[string, string]{Name: "S"}).Merge(b.Stream(streams.Topic[string, string]{Name: "U"}))
+	merged.ForEach(func(_, _ string) error { return nil })
+	topology, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := topology.Engine().Layout("app", counts, nil); err != nil || l.Tasks[0] != 4 {
+		t.Errorf("merged streams: %+v, %v", l, err)
+	}
+	b = streams.Builder{}
+	s := b.Stream(streams.Topic[string, string]{Name: "S"}).Filter(func(_, _ string) bool { return true })
+	table := b.Table(streams.Topic[string, string]{Name: "T"}, streams.Store[string, string]{Name: "t"}).
+		MapValues(func(_, v string) (string, error) { return v, nil })
+	s.JoinTable(table, func(_, l, r string) (string, error) { return l + r, nil })
+	if topology, err = b.Build(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = topology.Engine().Layout("app", counts, nil)
+	if !errors.Is(err, streams.ErrCopartition) || !strings.Contains(err.Error(), `"S" has 3 partitions and "T" has 2`) {
+		t.Errorf("error %v", err)
+	}
+}
