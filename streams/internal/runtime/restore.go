@@ -25,8 +25,10 @@ type restorer struct {
 	topics *topics
 	admin  *kadm.Client
 	cl     *kgo.Client
-	wg     sync.WaitGroup // begin
+	wg     sync.WaitGroup // begin, and the writers
 	done   chan struct{}  // run has ended
+	chunks [restoreWriters]chan chunk
+	free   chan []state.Restored
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -38,25 +40,38 @@ type restorer struct {
 	}
 }
 
-// replay is one store being restored. mu is held while its shard is written.
+// replay is one store being restored.
 type replay struct {
-	mu    sync.Mutex
-	job   *restoreJob
-	store *taskStore
-	at    tp
-	end   int64
-
-	next    int64
-	buf     []state.Restored
-	bytes   int
-	moved   time.Time // when records last came
+	job     *restoreJob
+	store   *taskStore
+	at      tp
+	end     int64
 	started time.Time
-	count   int64
+
+	writing sync.Mutex // held while the shard is written
+	count   int64      // records written; the writer's
+
+	mu sync.Mutex // guards the following fields
+
+	next  int64 // below it everything was read
+	buf   []state.Restored
+	bytes int
+	last  bool      // the last chunk is with its writer
+	moved time.Time // when records last came
+}
+
+// chunk is a part of a replay on its way into the shard. One writer has all chunks of a replay, so they stay in order.
+type chunk struct {
+	rp   *replay
+	recs []state.Restored
+	next int64 // where they bring the shard to
+	last bool
 }
 
 const (
-	replayRecords = 128 << 10 // so many are written at once: enough for a sorted table
-	replayBytes   = 32 << 20
+	restoreWriters = 2
+	chunkRecords   = 512 << 10 // large chunks are written as sorted tables, and the larger the fewer of them overlap
+	chunkBytes     = 64 << 20
 )
 
 // restoreJob is one task being restored. The worker that owns the task makes it, and waits for done before it touches the
@@ -98,6 +113,11 @@ func newRestorer(cfg *Config, topics *topics, replayed *atomic.Int64) (*restorer
 	r := &restorer{cfg: cfg, topics: topics, admin: topics.admin, cl: cl, replayed: replayed, done: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.mu.active = map[tp]*replay{}
+	r.free = make(chan []state.Restored, 2*restoreWriters)
+	for i := range r.chunks {
+		r.chunks[i] = make(chan chunk, 1)
+		r.wg.Go(func() { r.writer(r.chunks[i]) })
+	}
 	go r.run()
 	return r, nil
 }
@@ -105,8 +125,11 @@ func newRestorer(cfg *Config, topics *topics, replayed *atomic.Int64) (*restorer
 // close ends it. Every job must be done or canceled before.
 func (r *restorer) close() {
 	r.cancel()
-	r.wg.Wait()
 	<-r.done
+	for _, c := range r.chunks {
+		close(c)
+	}
+	r.wg.Wait()
 	r.cl.Close()
 }
 
@@ -259,10 +282,9 @@ func (r *restorer) drop(j *restoreJob) {
 		}
 	}
 	r.mu.Unlock()
-	for _, rp := range replays { // wait until the shard is not being written
-		rp.mu.Lock()
-		rp.buf = nil
-		rp.mu.Unlock()
+	for _, rp := range replays { // wait until the shard is not being written; it will not be again
+		rp.writing.Lock()
+		rp.writing.Unlock() //nolint:staticcheck // an empty critical section is the point
 	}
 	if len(gone) > 0 {
 		r.cl.RemoveConsumePartitions(gone)
@@ -301,7 +323,7 @@ func (r *restorer) run() {
 func (r *restorer) take(rp *replay, recs []*kgo.Record) {
 	rp.mu.Lock()
 	defer rp.mu.Unlock()
-	if rp.job.ctx.Err() != nil {
+	if rp.job.ctx.Err() != nil || rp.last {
 		return
 	}
 	rp.moved = time.Now()
@@ -319,26 +341,57 @@ func (r *restorer) take(rp *replay, recs []*kgo.Record) {
 	if last := recs[len(recs)-1]; rp.store.fromSource && last.Offset+1 >= rp.end {
 		rp.next = rp.end
 	}
-	there := rp.next >= rp.end
-	if there || len(rp.buf) >= replayRecords || rp.bytes >= replayBytes {
-		r.write(rp, there)
+	if there := rp.next >= rp.end; there || len(rp.buf) >= chunkRecords || rp.bytes >= chunkBytes {
+		r.hand(rp, there)
 	}
 }
 
-// write puts what is buffered into the shard. rp.mu is held.
-func (r *restorer) write(rp *replay, there bool) {
-	s := rp.store
-	s.next = rp.next
-	err := s.store.Shard().Restore(rp.buf, state.Position{TopicID: s.topicID, Offset: rp.next, At: time.Now()})
+// hand gives what is buffered to the writer. rp.mu is held; it is let go while the writer is waited for.
+func (r *restorer) hand(rp *replay, last bool) {
+	c := chunk{rp: rp, recs: rp.buf, next: rp.next, last: last}
+	rp.buf, rp.bytes, rp.last = nil, 0, last
+	if !last {
+		select {
+		case rp.buf = <-r.free:
+		default:
+		}
+	}
+	rp.mu.Unlock()
+	defer rp.mu.Lock()
+	select {
+	case r.chunks[int(rp.at.p)%restoreWriters] <- c:
+	case <-r.ctx.Done():
+	}
+}
+
+// writer writes chunks into shards until there are no more.
+func (r *restorer) writer(chunks <-chan chunk) {
+	for c := range chunks {
+		c.rp.writing.Lock()
+		if c.rp.job.ctx.Err() == nil {
+			r.write(c)
+		}
+		c.rp.writing.Unlock()
+		clear(c.recs)
+		select {
+		case r.free <- c.recs[:0]:
+		default:
+		}
+	}
+}
+
+// write puts a chunk into its shard. rp.writing is held.
+func (r *restorer) write(c chunk) {
+	rp, s := c.rp, c.rp.store
+	s.next = c.next
+	err := s.store.Shard().Restore(c.recs, state.Position{TopicID: s.topicID, Offset: c.next, At: time.Now()})
 	if err != nil {
 		r.end(rp, err)
 		return
 	}
-	rp.count += int64(len(rp.buf))
-	r.replayed.Add(int64(len(rp.buf)))
-	clear(rp.buf)
-	rp.buf, rp.bytes = rp.buf[:0], 0
-	if there {
+	rp.count += int64(len(c.recs))
+	r.replayed.Add(int64(len(c.recs)))
+	if c.last {
 		r.cfg.Logger.LogAttrs(r.ctx, slog.LevelInfo, "restored", slog.String("task", rp.job.task.id.String()), slog.String("store", s.store.Name()),
 			slog.Int64("records", rp.count), slog.Duration("took", time.Since(rp.started).Round(time.Millisecond)))
 		r.end(rp, nil)
@@ -368,13 +421,14 @@ func (r *restorer) end(rp *replay, err error) {
 
 // failed is for an error of reading. Where the log was cut while we read, the store begins again.
 func (r *restorer) failed(rp *replay, err error) {
-	rp.mu.Lock()
-	defer rp.mu.Unlock()
+	err = session.Wrap("read changelog", err)
 	if errors.Is(err, kerr.OffsetOutOfRange) {
 		r.cfg.Logger.Warn("store is rebuilt from its changelog: the log was cut while it was read", "task", rp.job.task.id.String(), "changelog", rp.at.String())
+		rp.writing.Lock()
 		if werr := rp.store.store.Shard().Wipe(); werr != nil {
 			err = werr
 		}
+		rp.writing.Unlock()
 	}
 	r.end(rp, err)
 }
@@ -405,10 +459,10 @@ func (r *restorer) nudge() {
 		}
 		rp.mu.Lock()
 		switch {
-		case time.Since(rp.moved) < quiet || rp.job.ctx.Err() != nil:
+		case time.Since(rp.moved) < quiet || rp.job.ctx.Err() != nil || rp.last:
 		case o.Offset >= rp.end:
 			rp.next = rp.end
-			r.write(rp, true)
+			r.hand(rp, true)
 		case still > say:
 			rp.moved = time.Now()
 			r.cfg.Logger.Warn("restore waits for an open transaction on the changelog; it ends by itself within its timeout",

@@ -137,6 +137,9 @@ func (t *topics) layout(ctx context.Context, cfg *Config) (*engine.Layout, error
 	if err := t.load(ctx); err != nil {
 		return nil, err
 	}
+	if err := t.declare(ctx, cfg); err != nil {
+		return nil, err
+	}
 	count := func(topic string) (int32, bool) {
 		info, ok := t.get(topic)
 		return info.partitions, ok
@@ -218,22 +221,49 @@ func (t *topics) ensure(ctx context.Context, cfg *Config, internal []engine.Inte
 	if len(req.Topics) == 0 {
 		return nil
 	}
+	return t.create(ctx, cfg, req)
+}
+
+// declare creates the user's topics whose descriptors give a partition count, where they are missing.
+func (t *topics) declare(ctx context.Context, cfg *Config) error {
+	req := kmsg.NewPtrCreateTopicsRequest()
+	req.TimeoutMillis = 15_000
+	var names []string
+	for _, n := range cfg.Plan.Create {
+		if _, ok := t.get(n.Name); ok {
+			continue
+		}
+		ct := kmsg.NewCreateTopicsRequestTopic()
+		ct.Topic, ct.NumPartitions, ct.ReplicationFactor = n.Name, n.Partitions, cfg.ReplicationFactor
+		req.Topics = append(req.Topics, ct)
+		names = append(names, n.Name)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if err := t.create(ctx, cfg, req); err != nil {
+		return err
+	}
+	return t.load(ctx, names...)
+}
+
+func (t *topics) create(ctx context.Context, cfg *Config, req *kmsg.CreateTopicsRequest) error {
 	resp, err := req.RequestWith(ctx, t.cl)
 	if err != nil {
-		return fmt.Errorf("create internal topics: %w", err)
+		return fmt.Errorf("create topics: %w", err)
 	}
 	for _, r := range resp.Topics {
 		err := kerr.ErrorForCode(r.ErrorCode)
 		switch {
 		case err == nil:
-			cfg.Logger.Info("internal topic created", "topic", r.Topic)
+			cfg.Logger.Info("topic created", "topic", r.Topic)
 		case errors.Is(err, kerr.TopicAlreadyExists): // another instance was faster
 		default:
 			text := ""
 			if r.ErrorMessage != nil {
 				text = " (" + *r.ErrorMessage + ")"
 			}
-			return fmt.Errorf("create internal topic %s%s: %w", r.Topic, text, err)
+			return fmt.Errorf("create topic %s%s: %w", r.Topic, text, err)
 		}
 	}
 	return nil

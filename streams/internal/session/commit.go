@@ -39,7 +39,7 @@ func (p Positions) Set(topic string, partition int32, at Position) {
 func (s *Session) Send(r *kgo.Record, ack func(*kgo.Record, error)) error {
 	if !s.inTxn && s.txnal {
 		if err := s.cl.BeginTransaction(); err != nil {
-			return wrap("begin a transaction", err)
+			return Wrap("begin a transaction", err)
 		}
 	}
 	s.inTxn = true
@@ -55,7 +55,7 @@ func (s *Session) Acked(r *kgo.Record, err error) {
 	if err == nil {
 		return
 	}
-	wrapped := wrap(fmt.Sprintf("write to %s/%d", r.Topic, r.Partition), err)
+	wrapped := Wrap(fmt.Sprintf("write to %s/%d", r.Topic, r.Partition), err)
 	s.failed.CompareAndSwap(nil, &wrapped)
 }
 
@@ -89,7 +89,7 @@ func (s *Session) Flush(ctx context.Context) error {
 	if s.inTxn {
 		defer s.slow("acknowledgement of what was written")()
 		if err := s.cl.Flush(ctx); err != nil {
-			return wrap("flush", err)
+			return Wrap("flush", err)
 		}
 		if err := s.failed.Load(); err != nil {
 			return *err
@@ -118,7 +118,7 @@ func (s *Session) commitTransaction(ctx context.Context, at Positions) error {
 	}
 	// Past this point the outcome is the coordinator's. Any error, even a definite one, takes the one path.
 	if err := s.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		return wrap("end the transaction of "+s.cfg.TransactionalID, err)
+		return Wrap("end the transaction of "+s.cfg.TransactionalID, err)
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func (s *Session) commitTransaction(ctx context.Context, at Positions) error {
 func (s *Session) addOffsets(ctx context.Context, at Positions) error {
 	id, epoch, err := s.cl.ProducerID(ctx)
 	if err != nil {
-		return wrap("get the producer id of "+s.cfg.TransactionalID, err)
+		return Wrap("get the producer id of "+s.cfg.TransactionalID, err)
 	}
 	if !s.v2 {
 		req := kmsg.NewPtrAddOffsetsToTxnRequest()
@@ -139,7 +139,7 @@ func (s *Session) addOffsets(ctx context.Context, at Positions) error {
 			return kerr.ErrorForCode(resp.ErrorCode)
 		})
 		if err != nil {
-			return wrap("add group "+s.cfg.Group+" to the transaction", err)
+			return Wrap("add group "+s.cfg.Group+" to the transaction", err)
 		}
 	}
 	req := kmsg.NewPtrTxnOffsetCommitRequest()
@@ -172,7 +172,7 @@ func (s *Session) addOffsets(ctx context.Context, at Positions) error {
 		}
 		return nil
 	})
-	return wrap("commit offsets of group "+s.cfg.Group+" in the transaction", err)
+	return Wrap("commit offsets of group "+s.cfg.Group+" in the transaction", err)
 }
 
 func (s *Session) commitOffsets(ctx context.Context, at Positions) error {
@@ -212,7 +212,7 @@ func (s *Session) commitOffsets(ctx context.Context, at Positions) error {
 		}
 		return nil
 	})
-	return wrap("commit offsets of group "+s.cfg.Group, err)
+	return Wrap("commit offsets of group "+s.cfg.Group, err)
 }
 
 // insist calls f, as the member that the assignment was given to, until it succeeds or fails for good.

@@ -76,8 +76,8 @@ func isFatal(err error) bool {
 	return false
 }
 
-// wrap makes an Error of err, unless it is one.
-func wrap(op string, err error) error {
+// Wrap makes an Error of err, unless it is one.
+func Wrap(op string, err error) error {
 	var e *Error
 	if err == nil || errors.As(err, &e) {
 		return err
@@ -95,11 +95,11 @@ func Retry(ctx context.Context, log *slog.Logger, what string, f func() error) e
 			return nil
 		}
 		if isFatal(err) || errors.Is(err, kgo.ErrClientClosed) {
-			return wrap("reach "+what, err)
+			return Wrap("reach "+what, err)
 		}
 		var ke *kerr.Error
 		if errors.As(err, &ke) && !ke.Retriable && !errors.Is(err, kerr.UnknownServerError) {
-			return wrap("reach "+what, err)
+			return Wrap("reach "+what, err)
 		}
 		if now := time.Now(); now.Sub(since) >= sayAfter && now.Sub(said) >= 10*time.Second {
 			said = now

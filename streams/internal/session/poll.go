@@ -42,7 +42,7 @@ func (s *Session) checked(fetches kgo.Fetches) (kgo.Fetches, error) {
 		case errors.As(err, &lost):
 			s.cfg.Logger.Error("records are gone from the input: reading goes on where the log now begins", "topic", topic, "partition", partition, "err", err)
 		case bad == nil:
-			bad = wrap(fmt.Sprintf("read %s/%d", topic, partition), err)
+			bad = Wrap(fmt.Sprintf("read %s/%d", topic, partition), err)
 		}
 	})
 	if bad == nil {
