@@ -30,6 +30,7 @@ type Builder struct {
 	repartitions []*repartitionDef
 	joined       [][]*graph.Node // nodes whose sources must be co-partitioned
 	topics       map[string]bool // source topics
+	create       []engine.NewTopic
 	starters     []engine.Starter
 	mistakes     []error
 }
@@ -115,6 +116,26 @@ func (b *Builder) claimTopic(name string) {
 	b.topics[name] = true
 }
 
+// creates notes a topic that is to be created if it is missing. One topic may be described more than once, by its source
+// and by a sink, but not with different counts.
+func (b *Builder) creates(name string, partitions int) {
+	if partitions < 0 || partitions > 1<<20 {
+		b.mistake("topic %q has %d partitions: give 1 or more, or 0 for a topic that exists", name, partitions)
+	}
+	if partitions <= 0 {
+		return
+	}
+	for _, c := range b.create {
+		if c.Name == name {
+			if c.Partitions != int32(partitions) {
+				b.mistake("topic %q is described with %d partitions and with %d", name, c.Partitions, partitions)
+			}
+			return
+		}
+	}
+	b.create = append(b.create, engine.NewTopic{Name: name, Partitions: int32(partitions)})
+}
+
 // starts notes a serde that wants to be started before the first record, once.
 func (b *Builder) starts(s any) {
 	st, ok := s.(serde.Starter)
@@ -178,7 +199,7 @@ func (b *Builder) Build() (*Topology, error) {
 	}
 	groups := b.g.Groups()
 	bt := &built{}
-	plan := &engine.Plan{Starters: slices.Clone(b.starters)}
+	plan := &engine.Plan{Starters: slices.Clone(b.starters), Create: slices.Clone(b.create)}
 	for id := range groups {
 		bs := new(builtSub)
 		sub := &engine.Sub{ID: id}

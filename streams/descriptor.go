@@ -20,7 +20,9 @@ type Topic[K, V any] struct {
 	// Time gives the event time of a source's records, if it is not their own timestamp. partition is the latest time of
 	// the records before r in its partition, or the zero time. A time before 1970 drops the record.
 	Time func(r Record[K, V], partition time.Time) (time.Time, error)
-	// Partitions is the partition count of a repartition topic; 0: as many as its upstream or its join partner has.
+	// Partitions is the partition count that a source's or sink's topic is created with when the application starts and
+	// finds it missing; 0: a source's topic must exist, a sink's is left to the brokers, which may create it on the first
+	// record. Of a repartition topic it is the count; 0: as many as its upstream or its join partner has.
 	Partitions int
 	// Partitioner chooses the partitions a sink writes a record to; an empty result drops it. nil: Kafka's own choice,
 	// murmur2 of the key's bytes.

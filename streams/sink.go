@@ -105,6 +105,7 @@ func (w *writer[K, V]) partitions() int32 {
 // addSink wires a sink below parent, and returns what opens its writer.
 func addSink[K, V any](b *Builder, parent *graph.Node, t Topic[K, V], key serde.Serde[K], val serde.Serde[V]) func(o *opening) *writer[K, V] {
 	b.checkName("a sink's topic", t.Name)
+	b.creates(t.Name, t.Partitions)
 	key = serdeFor(b, t.Key, key, fmt.Sprintf("the key of topic %q", t.Name))
 	val = serdeFor(b, t.Value, val, fmt.Sprintf("the value of topic %q", t.Name))
 	node := b.g.Add(graph.Sink, b.g.Next("KSTREAM-SINK-"), parent)

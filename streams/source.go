@@ -144,6 +144,7 @@ func addSource[K, V any](b *Builder, t Topic[K, V], from []Source, into *stage[K
 		node.Topics = append([]string{t.Name}, t.Also...)
 		for _, name := range node.Topics {
 			b.claimTopic(name)
+			b.creates(name, t.Partitions)
 			def.spec.Topics = append(def.spec.Topics, engine.Topic{Name: name})
 		}
 	}

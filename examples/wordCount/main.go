@@ -18,15 +18,15 @@ import (
 	"syscall"
 
 	"github.com/leatstream/leat/broker"
-	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/streams"
 )
 
-// What the program reads, keeps and writes. Topics of strings and numbers need no serdes beside their types.
+// What the program reads, keeps and writes. Strings, bytes and numbers need no serdes beside their types, and a topic that
+// names its partitions is created if it is missing.
 var (
-	Lines  = streams.Topic[[]byte, string]{Name: "lines", Key: serde.Bytes, Value: serde.String}
+	Lines  = streams.Topic[[]byte, string]{Name: "lines", Partitions: 4}
 	Counts = streams.Store[string, int64]{Name: "counts"}
-	Totals = streams.Topic[string, int64]{Name: "word-counts"}
+	Totals = streams.Topic[string, int64]{Name: "word-counts", Partitions: 4}
 )
 
 func topology() (*streams.Topology, error) {

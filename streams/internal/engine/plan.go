@@ -43,8 +43,15 @@ func (t Topic) String() string {
 type Plan struct {
 	Subs         []*Sub         // Subs[i].ID == i
 	Repartitions []*Repartition // every repartition topic
+	Create       []NewTopic     // topics of the user's to be created if they are missing
 	Starters     []Starter      // serdes to be started once, before the first record
 	Describe     string         // Kafka's TopologyDescription text
+}
+
+// NewTopic is a topic whose descriptor gives its partition count.
+type NewTopic struct {
+	Name       string
+	Partitions int32
 }
 
 // Starter is serde.Starter; see there.
