@@ -140,6 +140,24 @@ func TestBrokerRestartsUnderLoad(t *testing.T) {
 	}
 }
 
+func TestStopsWhileTheBrokerIsAway(t *testing.T) {
+	br := startBroker(t)
+	b := newBench(t, []string{br.Addr()})
+	app := b.start(b.config("a"), nil)
+	app.ready(t)
+	if err := br.Close(); err != nil {
+		t.Fatal(err)
+	}
+	app.stop()
+	since := time.Now()
+	if err := app.wait(t); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(since); took > 12*time.Second {
+		t.Errorf("stopping took %s, want less than the 10 s that a last commit may take", took)
+	}
+}
+
 func TestStateDirectoryInUseNamesTheProcess(t *testing.T) {
 	b := newBench(t, startFake(t).ListenAddrs())
 	first := b.start(b.config("a"), nil)

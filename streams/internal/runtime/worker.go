@@ -120,10 +120,11 @@ func (w *worker) life() (progressed bool, err error) {
 			return progressed, err
 		}
 		if w.commitDue() {
+			something := w.moved || s.Dirty()
 			if err := w.commit(context.WithoutCancel(w.ctx)); err != nil {
 				return progressed, err
 			}
-			progressed = true
+			progressed = progressed || something
 			s.AllowRebalance()
 		}
 	}

@@ -45,6 +45,8 @@ func hint(err error) string {
 		return "the brokers' transaction.max.timeout.ms is below the 10 s that a transaction here may take: raise it"
 	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
 		return "a record is larger than the topic's max.message.bytes: raise it, or make the value smaller"
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
+		return "create the topic; the brokers do not do it by themselves"
 	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed),
 		errors.Is(err, kerr.TransactionalIDAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return "the principal lacks a right: see the brokers' authorizer log"
