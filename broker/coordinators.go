@@ -57,7 +57,7 @@ func startCoordinators(b *Broker) error {
 }
 
 func coordinatorJournal(b *Broker, name string) (*journal.Journal, error) {
-	configs := map[string]string{"cleanup.policy": "compact", "segment.bytes": "16777216"}
+	configs := map[string]string{"cleanup.policy": "compact", "segment.bytes": "16777216", "preallocate": "true"}
 	if err := b.ensureInternal(name, 1, configs); err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}

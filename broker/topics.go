@@ -174,6 +174,7 @@ func (b *Broker) logConfig(m meta.Topic, p int32) log.Config {
 		IndexIntervalBytes: int(s.Long("index.interval.bytes")),
 		MaxBatchBytes:      int(s.Long("max.message.bytes")),
 		Flush:              b.cfg.Flush.policy(),
+		Preallocate:        s.Text("preallocate") == "true",
 		LogAppendTime:      s.Text("message.timestamp.type") == "LogAppendTime",
 		MaxTimestampAhead:  milliseconds(s.Long("message.timestamp.after.max.ms")),
 		MaxTimestampBehind: milliseconds(s.Long("message.timestamp.before.max.ms")),

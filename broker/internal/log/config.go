@@ -29,6 +29,7 @@ type Config struct {
 	IndexIntervalBytes int           // one index entry for so many bytes; default 4096
 	MaxBatchBytes      int           // largest batch; default 1 MiB + 12
 	Flush              FlushPolicy   // when records count as safe
+	Preallocate        bool          // write zeros ahead from the first sync on, not only once much was synced
 
 	// LogAppendTime stamps batches with the broker's clock instead of keeping the producers' times.
 	LogAppendTime bool

@@ -265,12 +265,13 @@ func (l *Log) takeDirsLocked() []string {
 func (l *Log) preallocLocked() error {
 	s := l.mu.active
 	size := s.size.Load()
-	if l.mu.syncTotal < preallocAfter || l.mu.syncBytes > preallocPerSync || s.alloc-size >= preallocLow {
+	cfg := l.cfg.Load()
+	if l.mu.syncTotal < preallocAfter && !cfg.Preallocate || l.mu.syncBytes > preallocPerSync || s.alloc-size >= preallocLow {
 		return nil
 	}
 	step := min(max(preallocFirst, l.mu.syncTotal/4&^(1<<20-1)), preallocMax)
 	from := max(s.alloc, size)
-	to := min(size+step, l.cfg.Load().SegmentBytes)
+	to := min(size+step, cfg.SegmentBytes)
 	if to <= from {
 		return nil
 	}

@@ -60,7 +60,7 @@ var definitions = []Definition{
 	{Name: "min.cleanable.dirty.ratio", Type: Double, Default: "0.5", Broker: "log.cleaner.min.cleanable.ratio", max: 1, Doc: "Share of uncompacted log that starts a compaction."},
 	{Name: "min.compaction.lag.ms", Type: Long, Default: "0", Broker: "log.cleaner.min.compaction.lag.ms", max: forever, Doc: "Shortest time a record stays uncompacted."},
 	{Name: "min.insync.replicas", Type: Int, Default: "1", Broker: "min.insync.replicas", min: 1, max: math.MaxInt32, Doc: "Replicas that must have a record before acks=all is answered: 1, there is one node."},
-	{Name: "preallocate", Type: Boolean, Default: "false", Broker: "log.preallocate", Doc: "Kept for compatibility; segments grow in preallocated steps anyway."},
+	{Name: "preallocate", Type: Boolean, Default: "false", Broker: "log.preallocate", Doc: "Write zeros ahead of a segment's end from the first sync on; otherwise once much was synced in small pieces."},
 	{Name: "retention.bytes", Type: Long, Default: "-1", Broker: "log.retention.bytes", min: -1, max: forever, Doc: "Largest size of a partition; -1 is no limit."},
 	{Name: "retention.ms", Type: Long, Default: "604800000", Broker: "log.retention.ms", min: -1, max: forever, Doc: "How long records are kept; -1 is no limit."},
 	{Name: "segment.bytes", Type: Int, Default: "1073741824", Broker: "log.segment.bytes", min: 14, max: math.MaxInt32, Doc: "Size at which a new segment file begins."},
