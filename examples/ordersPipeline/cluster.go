@@ -25,6 +25,7 @@ func waitForCluster(ctx context.Context, p *platform, logger *slog.Logger) error
 		return fmt.Errorf("Kafka client: %w", err)
 	}
 	defer client.Close()
+	var said time.Time
 	for {
 		ping, cancel := context.WithTimeout(ctx, 3*time.Second)
 		err := client.Ping(ping)
@@ -32,7 +33,10 @@ func waitForCluster(ctx context.Context, p *platform, logger *slog.Logger) error
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		logger.Warn("waiting for the Kafka cluster", "bootstrap-server", p.kafka, "err", err)
+		if time.Since(said) > 10*time.Second {
+			said = time.Now()
+			logger.Warn("waiting for the Kafka cluster", "bootstrap-server", p.kafka, "err", err)
+		}
 		timer := time.NewTimer(time.Second)
 		select {
 		case <-ctx.Done():
@@ -42,7 +46,8 @@ func waitForCluster(ctx context.Context, p *platform, logger *slog.Logger) error
 	}
 }
 
-// ensureTopics makes the shop's topics where they are missing.
+// ensureTopics makes the shop's topics where they are missing, and returns when the cluster knows them: Apache Kafka
+// tells of a new topic a moment after it has confirmed it.
 func ensureTopics(ctx context.Context, opts []kgo.Opt) error {
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
@@ -51,6 +56,7 @@ func ensureTopics(ctx context.Context, opts []kgo.Opt) error {
 	defer client.Close()
 	admin := kadm.NewClient(client)
 	compact := "compact"
+	var all []string
 	for _, kind := range []struct {
 		topics  []string
 		configs map[string]*string
@@ -63,13 +69,31 @@ func ensureTopics(ctx context.Context, opts []kgo.Opt) error {
 		if err != nil {
 			return fmt.Errorf("create topics: %w", err)
 		}
+		all = append(all, kind.topics...)
 		for _, t := range made.Sorted() {
 			if t.Err != nil && !errors.Is(t.Err, kerr.TopicAlreadyExists) {
 				return fmt.Errorf("create topic %s: %w", t.Topic, t.Err)
 			}
 		}
 	}
-	return nil
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		known, err := admin.ListTopics(ctx, all...)
+		if err == nil {
+			err = known.Error()
+		}
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !errors.Is(err, kerr.UnknownTopicOrPartition) && !errors.Is(err, kerr.LeaderNotAvailable) {
+			return fmt.Errorf("topics: %w", err)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // publisher writes the outbox's events to their topics as Avro: acks=all, idempotent, in order.
