@@ -53,8 +53,7 @@ func (s *reader[K, V]) process(c *cursor, r *kgo.Record) error {
 			c.Task.Counters.NullDropped++
 			return nil
 		}
-		_, err := c.Fail(s.node.Name, engine.Decoding, 1, errNullKey)
-		return err
+		return s.undecodable(c, r, errNullKey)
 	}
 	k, v, null, err := s.both(r)
 	if err != nil {
