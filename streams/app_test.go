@@ -598,6 +598,7 @@ func TestViewReadsWhatIsCommitted(t *testing.T) {
 }
 
 func TestMissingSourceTopicIsAnError(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, startFake(t).ListenAddrs())
 	b.in = "nowhere"
 	app := b.start(b.config("a"), nil)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/state"
@@ -128,8 +129,12 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		}
 	}
 	var l *engine.Layout
+	began := time.Now()
 	err = session.Retry(ctx, rt.cfg.Logger, "the brokers", func() (err error) {
 		l, err = rt.topics.layout(ctx, &rt.cfg)
+		if errors.Is(err, engine.ErrMissingTopic) && time.Since(began) < newTopicGrace {
+			return fmt.Errorf("%w: %v", kerr.UnknownTopicOrPartition, err)
+		}
 		return err
 	})
 	if err != nil {
@@ -142,6 +147,9 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	defer rt.restorer.close()
 	return errors.Join(rt.work(ctx), rt.leave(cl))
 }
+
+// newTopicGrace is for a source topic that was made just now: a broker of a cluster may hear of it a little later.
+const newTopicGrace = 3 * time.Second
 
 // stopped hides an error that only says that ctx was done.
 func stopped(ctx context.Context, err error) error {
