@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/leatstream/leat/examples/ordersPipeline/pgtest"
+	"github.com/leatstream/leat/examples/ordersPipeline/shop"
 )
 
 func TestCommandLinesThatCannotBeMeant(t *testing.T) {
@@ -132,6 +135,59 @@ func TestAClusterThatIsAwayIsWaitedFor(t *testing.T) {
 	}
 	if code := c.wait(); code != 0 || !strings.Contains(c.stderr.String(), "waiting for the Kafka cluster") || !strings.Contains(c.stderr.String(), addr) {
 		t.Errorf("exit %d: %s", code, &c.stderr)
+	}
+}
+
+// TestARecordThatIsNoOrderIsSetAside writes bytes that nobody can read to the shop's topics: they go to the dead
+// letters, with the reason, and nothing stops.
+func TestARecordThatIsNoOrderIsSetAside(t *testing.T) {
+	c := startShop(t, "--ephemeral", "--rate", "50", "--for", "3s")
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.kafka), kgo.ConsumeTopics(shop.DeadLetters), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	want := map[string]string{
+		"unknown schema": "\x00\x00\x0f\x42\x3fdata", // id 999,999
+		"no Avro":        "hello",
+	}
+	for key, value := range want {
+		for _, topic := range []string{shop.TopicOrders, shop.TopicDecisions} {
+			if err := client.ProduceSync(ctx, &kgo.Record{Topic: topic, Key: []byte(key), Value: []byte(value)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got := map[string]string{}
+	for n := 0; n < 4; {
+		fetches := client.PollFetches(ctx)
+		if err := ctx.Err(); err != nil {
+			t.Fatalf("%d dead letters: %v; the shop says %s", n, err, &c.stderr)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			n++
+			headers := map[string]string{}
+			for _, h := range r.Headers {
+				headers[h.Key] = string(h.Value)
+			}
+			if headers["__streams.errors.message"] == "" {
+				t.Errorf("no reason in %v", headers)
+			}
+			got[string(r.Key)+" in "+headers["__streams.errors.topic"]] = string(r.Value)
+		})
+	}
+	for key, value := range want {
+		for _, topic := range []string{shop.TopicOrders, shop.TopicDecisions} {
+			if got[key+" in "+topic] != value {
+				t.Errorf("%s in %s: got %q, want %q", key, topic, got[key+" in "+topic], value)
+			}
+		}
+	}
+	text := <-c.rest
+	if code := c.wait(); code != 0 || !strings.Contains(text, "The books agree.") || !strings.Contains(text, "4 records did not decode") {
+		t.Errorf("exit %d\n%s%s", code, text, &c.stderr)
 	}
 }
 

@@ -92,6 +92,7 @@ type Report struct {
 	Sold                       int64 // units of RESERVED orders
 	Revenue, Booked, Windows   int64 // minor units: of RESERVED orders, of analytics' totals, of its windows
 	Mails, Resent, Refused     int64 // mails, deliveries beyond one per mail, mails refused for good
+	Foreign                    int64 // records in the shop's topics that are not of its kind
 	Problems                   []string
 }
 

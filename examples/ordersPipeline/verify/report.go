@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+
+	"github.com/leatstream/leat/examples/ordersPipeline/shop"
 )
 
 // Print writes the sums, and whether they agree.
@@ -26,6 +28,9 @@ func (r Report) Print(w io.Writer) {
 	_ = t.Flush()
 	if r.Republished > 0 {
 		fmt.Fprintf(w, "  %d events were published twice and recognised by inventory\n", r.Republished)
+	}
+	if r.Foreign > 0 {
+		fmt.Fprintf(w, "  %d records did not decode and were passed over; see topic %s\n", r.Foreign, shop.DeadLetters)
 	}
 	if r.Agrees() {
 		fmt.Fprintln(w, "The books agree.")
