@@ -281,7 +281,7 @@ func (b *Broker) addLogs(t *topic) error {
 			err = errors.Join(err, l.Delete())
 		}
 	}
-	return err
+	return errors.Join(err, b.cfg.FS.SyncDir(b.cfg.Dir))
 }
 
 // setAside renames a directory that is in the way of a new partition. It is nobody's, but may hold data: nothing is deleted
@@ -330,6 +330,10 @@ func (b *Broker) unlinkTopic(name string) (*topic, error) {
 			b.logger.Error("files of a deleted topic remain; the next start removes them", "topic", name, "err", err)
 			return t, nil
 		}
+	}
+	// Else a power cut could bring the directories back, in the way of a new topic of that name.
+	if err := b.cfg.FS.SyncDir(b.cfg.Dir); err != nil {
+		return t, err
 	}
 	return t, b.meta.Forget(name)
 }

@@ -178,18 +178,21 @@ func (m *Mem) Rename(from, to string) error {
 	return nil
 }
 
-// MkdirAll implements FS. Directories count as durable at once, which file systems do not promise but all logs need
-// only once: the entries in them do not.
+// MkdirAll implements FS. The directory is an entry of its parent like any other; the parents count as durable at once,
+// which file systems do not promise.
 func (m *Mem) MkdirAll(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.mu.root
-	for _, part := range splitPath(dir) {
+	parts := splitPath(dir)
+	for i, part := range parts {
 		c := n.children[part]
 		if c == nil {
 			c = newMemDir()
 			n.children[part] = c
-			n.durable[part] = c
+			if i < len(parts)-1 {
+				n.durable[part] = c
+			}
 		}
 		if c.children == nil {
 			return &fs.PathError{Op: "mkdir", Path: dir, Err: fs.ErrExist}

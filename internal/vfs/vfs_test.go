@@ -151,6 +151,10 @@ func TestCrashClone(t *testing.T) {
 	for seed := range uint64(200) {
 		m := NewMem()
 		must(t, m.MkdirAll("/d"))
+		if ok, _ := Exists(m.CrashClone(0, nil), "/d"); ok {
+			t.Fatal("a directory survived whose parent was not synced")
+		}
+		must(t, m.SyncDir("/"))
 		f, err := m.Create("/d/synced")
 		must(t, err)
 		_, err = f.WriteAt([]byte("safe"), 0)
@@ -202,6 +206,7 @@ func TestCrashClone(t *testing.T) {
 func TestCrashUndoesUnsyncedRenamesAndTruncations(t *testing.T) {
 	m := NewMem()
 	must(t, m.MkdirAll("/d"))
+	must(t, m.SyncDir("/"))
 	must(t, ReplaceFile(m, "/d/f", []byte("old")))
 	must(t, WriteFile(m, "/d/g", []byte("g")))
 	must(t, m.Rename("/d/g", "/d/f"))

@@ -384,12 +384,35 @@ func (r *recovery) finish(end int64) error {
 			return err
 		}
 	}
+	if err := r.entriesLocked(); err != nil {
+		return err
+	}
 	if r.scanned && !r.fresh {
 		r.cfg.Logger.Info("log recovered", "partition", r.cfg.Name, "start", r.start, "end", end,
 			"segments", len(r.segs), "scannedFrom", r.rescanned, "cut", r.lost)
 	}
 	l.lso.Store(r.start)
 	l.publishLocked()
+	return nil
+}
+
+// entriesLocked makes the directory entries durable where nobody can tell whether they are: a process that was killed
+// before the first sync of a segment leaves an entry that everybody sees and that a power cut takes, with all that was
+// synced into the file later. An empty log has nothing to lose yet; its first sync does it.
+func (r *recovery) entriesLocked() error {
+	l, s := r.l, r.l.mu.active
+	if size := s.size.Load(); size > 0 && s.mu.seal.size == size {
+		return nil // they were synced before it was sealed
+	}
+	l.mu.dirDirty, l.mu.dirsDirty = true, true
+	if len(r.segs) == 1 && s.size.Load() == 0 {
+		return nil
+	}
+	for _, dir := range l.takeDirsLocked() {
+		if err := l.fsys.SyncDir(dir); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
