@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -100,6 +102,18 @@ func TestReadYourWritesAndTheNextStartGoesOn(t *testing.T) {
 	}
 	if got := get("http://" + c.web + "/"); !strings.Contains(got, "Orders pipeline") {
 		t.Errorf("dashboard: %s", got)
+	}
+	// An idle shop is behind by nothing: not even by the markers of transactions.
+	lag := regexp.MustCompile(`"records":(-?\d+)`)
+	for deadline := time.Now().Add(15 * time.Second); ; pause(t.Context(), 100*time.Millisecond) {
+		snapshot := get("http://" + c.web + "/api/snapshot")
+		all := lag.FindAllStringSubmatch(snapshot, -1)
+		if len(all) == 4 && !slices.ContainsFunc(all, func(m []string) bool { return m[1] != "0" }) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("an idle shop has a lag: %s", snapshot)
+		}
 	}
 	// A second shop on the same data is told who has it.
 	second := launch(t, "--data", data)

@@ -35,6 +35,9 @@ func (c *Decisions) Run(ctx context.Context) error {
 		kgo.ConsumeTopics(shop.TopicDecisions), kgo.ConsumerGroup(c.Group), kgo.InstanceID(c.Instance),
 		kgo.SessionTimeout(10*time.Second), kgo.HeartbeatInterval(time.Second), kgo.RebalanceTimeout(10*time.Second),
 		kgo.DisableAutoCommit(), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// Transaction markers are consumed, too: without them the position would stay before the last marker, and the
+		// lag of an idle group at one per partition.
+		kgo.KeepControlRecords(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.ClientID(c.Group))...)
 	if err != nil {
@@ -63,6 +66,9 @@ func (c *Decisions) Run(ctx context.Context) error {
 func (c *Decisions) handle(ctx context.Context, client *kgo.Client, records []*kgo.Record) error {
 	ds := make([]shop.Decision, 0, len(records))
 	for _, r := range records {
+		if r.Attrs.IsControl() {
+			continue
+		}
 		var d shop.Decision
 		err := retry(ctx, c.Logger, c.Group+": decode", func() (err error) {
 			d, err = decode(r)
@@ -80,8 +86,10 @@ func (c *Decisions) handle(ctx context.Context, client *kgo.Client, records []*k
 		}
 		ds = append(ds, d)
 	}
-	if err := retry(ctx, c.Logger, c.Group, func() error { return c.Handle(ctx, ds) }); err != nil {
-		return err
+	if len(ds) > 0 {
+		if err := retry(ctx, c.Logger, c.Group, func() error { return c.Handle(ctx, ds) }); err != nil {
+			return err
+		}
 	}
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

@@ -99,7 +99,7 @@ function rows(id, list) {
 
 function show(s) {
   $("orders").textContent = number.format(s.sums.orders_per_minute);
-  $("revenue").textContent = money(s.sums.revenue);
+  $("revenue").textContent = number.format(Math.floor(s.sums.revenue / 100)) + " €";
   $("reserved").textContent = number.format(s.sums.reserved) + " orders reserved";
   $("rejects").textContent = number.format(s.sums.rejects);
   $("mails").textContent = s.sums.mails < 0 ? "not here" : number.format(s.sums.mails);
