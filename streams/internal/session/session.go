@@ -176,7 +176,6 @@ func (s *Session) options() []kgo.Opt {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.RecordPartitioner(newPartitioner()),
 		kgo.ProducerLinger(0),
-		kgo.AllowAutoTopicCreation(),               // a sink's topic, if the brokers do that; sources were found before
 		kgo.AllowAutoTopicCreation(),               // as Kafka's own producers; sources are known to be there
 		kgo.MetadataMinAge(250 * time.Millisecond), // 5 s would be the price of every leader that moves
 		kgo.MaxBufferedRecords(200_000),
