@@ -113,7 +113,10 @@ func catalogueKey(n shardName) []byte {
 	return append(k, n.store...)
 }
 
-const catalogueWindowed = 1
+const (
+	catalogueWindowed = 1 << iota
+	catalogueSessions
+)
 
 // lastNumber returns the first number that no shard has.
 func (e *engine) lastNumber() (uint32, error) {

@@ -69,7 +69,14 @@ func (s *Shard) localKeys(recs []Restored) ([]restoredKey, error) {
 		at := len(arena)
 		arena = append(arena, prefix...)
 		k := recs[i].Key
-		if s.windowed {
+		if s.sessions {
+			n := len(k) - 16
+			if n < 0 {
+				return nil, fmt.Errorf("%w: session key of %d bytes, want at least 16", ErrCorrupt, len(k))
+			}
+			arena = append(append(arena, k[n:n+8]...), k[:n]...)
+			k = k[n+8:]
+		} else if s.windowed {
 			n := len(k) - 12
 			if n < 0 {
 				return nil, fmt.Errorf("%w: window key of %d bytes, want at least 12", ErrCorrupt, len(k))

@@ -39,6 +39,9 @@ type ShardOptions struct {
 	Medium Medium
 	// Windowed is set for the shards of window stores: changelog keys end in 8 bytes of start and 4 of sequence.
 	Windowed bool
+	// Sessions is set, beside Windowed, for the shards of session stores: changelog keys end in 8 bytes of end and 8 of
+	// start.
+	Sessions bool
 }
 
 // Position says up to where a shard holds its changelog.
@@ -92,6 +95,7 @@ type Shard struct {
 	eng      *engine
 	name     shardName
 	windowed bool
+	sessions bool
 	number   uint32 // even: key of the position; +1: prefix of the data
 
 	mu struct {
@@ -127,21 +131,21 @@ func (db *DB) Shard(store string, partition int32, o ShardOptions) (*Shard, erro
 		if err != nil {
 			return nil, err
 		}
-		if s, err = db.catalogue(e, name, o.Windowed); err != nil {
+		if s, err = db.catalogue(e, name, o); err != nil {
 			return nil, fmt.Errorf("state: shard %s/%d: %w", store, partition, err)
 		}
 		db.mu.shards[name] = s
 	}
-	if s.windowed != o.Windowed {
-		return nil, fmt.Errorf("state: store %q, partition %d, is kept as windowed=%t, and was asked for as windowed=%t: give the new store another name",
-			store, partition, s.windowed, o.Windowed)
+	if s.windowed != o.Windowed || s.sessions != o.Sessions {
+		return nil, fmt.Errorf("state: store %q, partition %d, is kept as windowed=%t, sessions=%t, and was asked for as windowed=%t, sessions=%t: give the new store another name",
+			store, partition, s.windowed, s.sessions, o.Windowed, o.Sessions)
 	}
 	return s, nil
 }
 
 // catalogue finds the shard's number, or gives it one.
-func (db *DB) catalogue(e *engine, name shardName, windowed bool) (*Shard, error) {
-	s := &Shard{db: db, eng: e, name: name, windowed: windowed}
+func (db *DB) catalogue(e *engine, name shardName, o ShardOptions) (*Shard, error) {
+	s := &Shard{db: db, eng: e, name: name, windowed: o.Windowed, sessions: o.Sessions}
 	v, c, err := e.db.Get(catalogueKey(name))
 	switch {
 	case err == nil:
@@ -150,14 +154,18 @@ func (db *DB) catalogue(e *engine, name shardName, windowed bool) (*Shard, error
 			return nil, fmt.Errorf("%w: catalogue value of %d bytes", ErrCorrupt, len(v))
 		}
 		s.number, s.windowed = binary.BigEndian.Uint32(v), v[4]&catalogueWindowed != 0
+		s.sessions = v[4]&catalogueSessions != 0
 		return s, nil
 	case !errors.Is(err, pebble.ErrNotFound):
 		return nil, err
 	}
 	s.number = e.next
 	var flags byte
-	if windowed {
+	if o.Windowed {
 		flags = catalogueWindowed
+	}
+	if o.Sessions {
+		flags |= catalogueSessions
 	}
 	if err := e.db.Set(catalogueKey(name), append(number(s.number), flags), pebble.NoSync); err != nil {
 		return nil, err

@@ -125,6 +125,19 @@ type KeyValue[K, V any] interface {
 	ApproximateCount() (int64, error)
 }
 
+// Session is a session store as processors see it. A session contains both its ends; sessions are ordered by end, then by
+// the key's encoded bytes, then by start. What KeyValue says of iterations holds here too. Times are rounded down to
+// milliseconds.
+type Session[K, V any] interface {
+	Get(k K, start, end time.Time) (v V, ok bool, err error)
+	Put(k K, start, end time.Time, v V) error
+	Delete(k K, start, end time.Time) error
+	// Sessions yields the sessions of k that end at earliestEnd or later and start at latestStart or earlier.
+	Sessions(k K, earliestEnd, latestStart time.Time) iter.Seq2[serde.WindowedKey[K], V]
+	All() iter.Seq2[serde.WindowedKey[K], V]
+	Err() error
+}
+
 // Window is a window store as processors see it. Windows are ordered by start, then by the key's encoded bytes. What
 // KeyValue says of iterations holds here too. Times are rounded down to milliseconds.
 type Window[K, V any] interface {

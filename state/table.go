@@ -90,6 +90,8 @@ type table[K, V any] struct {
 	expired                int64 // windows up to this start are deleted; as of the pending batch
 	sealedExpired          int64
 
+	dir directory // where windows lie by key, if anybody has asked
+
 	pre     []byte           // the shard's prefix
 	iter    *pebble.Iterator // nil, or as new as applied
 	keyBuf  []byte           // prefix and local key of a read

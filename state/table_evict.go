@@ -120,6 +120,7 @@ func (s *table[K, V]) horizon() int64 {
 
 // forget implements owner: a key was written to Pebble behind the cache.
 func (s *table[K, V]) forget(local []byte) {
+	s.dir = directory{}
 	s.closeIter()
 	s.complete = false
 	var start int64

@@ -148,9 +148,7 @@ func (s *table[K, V]) write(e *Entry[K, V], log func(key, value []byte, ts int64
 	e.old = 0
 	b := s.bytes.tail(64 + int(e.size)) // changelog key of a window; prefix, local key, timestamp, value
 	if s.windowed {
-		b = s.enc(b, e)
-		b = binary.BigEndian.AppendUint64(b, uint64(e.Start))
-		b = append(b, 0, 0, 0, 0)
+		b = s.appendLogged(b, e)
 	}
 	keyAt := len(b)
 	b = append(b, s.pre...)
@@ -186,6 +184,19 @@ func (s *table[K, V]) write(e *Entry[K, V], log func(key, value []byte, ts int64
 		}
 	}
 	return true, s.record(e, old, s.bytes.done(b), keyAt, valAt, log)
+}
+
+// appendLogged appends a windowed key as Kafka's changelogs have it: key, start and a sequence number of 4 bytes; of a
+// session key, end and start.
+func (s *table[K, V]) appendLogged(b []byte, e *Entry[K, V]) []byte {
+	b = s.enc(b, e)
+	if !s.sh.sessions {
+		return append(binary.BigEndian.AppendUint64(b, uint64(e.Start)), 0, 0, 0, 0)
+	}
+	start := len(b) - 8
+	b = append(b, b[start:]...)
+	binary.BigEndian.PutUint64(b[start:], uint64(e.Start))
+	return b
 }
 
 // record enters one encoded change: b is the changelog key of a window, then from keyAt on Pebble's key, from valAt on

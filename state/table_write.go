@@ -286,6 +286,7 @@ func (s *table[K, V]) Abort() {
 	}
 	s.bytes.drop()
 	s.streamTime, s.expired = s.sealedTime, s.sealedExpired
+	s.dir = directory{}
 	s.closeIter()
 	s.reportDirty()
 	s.report()

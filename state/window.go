@@ -18,6 +18,9 @@ type WindowStore[K, V any] struct{ table[K, V] }
 
 // OpenWindow opens a typed window store on a shard made with ShardOptions.Windowed.
 func OpenWindow[K, V any](sh *Shard, key serde.Serde[K], val serde.Serde[V], o StoreOptions) (*WindowStore[K, V], error) {
+	if sh.sessions {
+		return nil, fmt.Errorf("state: open %q: the shard is one of sessions", sh.name.store)
+	}
 	s := &WindowStore[K, V]{}
 	if err := s.open(sh, key, val, o, true); err != nil {
 		return nil, err

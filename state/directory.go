@@ -1,0 +1,103 @@
+package state
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Span is a session's, or a window's, place in time, in milliseconds. Of a window End is Start.
+type Span struct{ Start, End int64 }
+
+// directory knows, by key, where in time the store's windows lie: what lies by time in Pebble is found by key in memory.
+// It holds at least what exists; what it holds besides does no harm. It is read from the store when it is first asked
+// after an opening, an abort or a restore, and costs about 100 bytes for each key that has a window.
+type directory struct {
+	keys   map[string][]Span
+	pruned int64 // stream time at the last pruning
+}
+
+// spansOf returns what is known of a key, ordered by end, then start; valid until the directory changes.
+func (s *table[K, V]) spansOf(enc []byte) ([]Span, error) {
+	if s.dir.keys == nil {
+		if err := s.readDirectory(); err != nil {
+			return nil, err
+		}
+	}
+	return s.dir.keys[string(enc)], nil
+}
+
+func (s *table[K, V]) readDirectory() error {
+	s.dir = directory{keys: make(map[string][]Span), pruned: s.streamTime}
+	if s.complete && s.live == 0 {
+		return nil
+	}
+	err := s.scanTo(span{}, false, func(r Row[K, V]) bool {
+		enc, at := r.KeyBytes, Span{r.Start, r.Start}
+		if s.sh.sessions {
+			n := len(enc) - 8
+			at.Start = int64(firstEight(enc[n:]))
+			enc = enc[:n]
+		}
+		s.noteSpan(enc, at)
+		return true
+	})
+	if err != nil {
+		s.dir.keys = nil
+	}
+	return err
+}
+
+func compareSpans(a, b Span) int {
+	if c := cmp.Compare(a.End, b.End); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Start, b.Start)
+}
+
+// noteSpan enters a window. What has expired of the key makes room.
+func (s *table[K, V]) noteSpan(enc []byte, at Span) {
+	spans := s.dir.keys[string(enc)]
+	i, found := slices.BinarySearchFunc(spans, at, compareSpans)
+	if found {
+		return
+	}
+	old := 0
+	for old < i && s.hidden(spans[old].End) {
+		old++
+	}
+	if old > 0 {
+		spans = slices.Delete(spans, 0, old)
+		i -= old
+	}
+	s.dir.keys[string(enc)] = slices.Insert(spans, i, at)
+}
+
+func (s *table[K, V]) dropSpan(enc []byte, at Span) {
+	spans := s.dir.keys[string(enc)]
+	i, found := slices.BinarySearchFunc(spans, at, compareSpans)
+	if !found {
+		return
+	}
+	if len(spans) == 1 {
+		delete(s.dir.keys, string(enc))
+		return
+	}
+	s.dir.keys[string(enc)] = slices.Delete(spans, i, i+1)
+}
+
+// pruneDirectory forgets the keys all of whose windows have expired, in steps.
+func (s *table[K, V]) pruneDirectory() {
+	if s.dir.keys == nil || s.opt.Retention <= 0 {
+		return
+	}
+	if s.dir.pruned != noTime && s.streamTime-s.dir.pruned < max(s.opt.Retention/4, time.Second).Milliseconds() {
+		return
+	}
+	s.dir.pruned = s.streamTime
+	for k, spans := range s.dir.keys {
+		if s.hidden(spans[len(spans)-1].End) {
+			delete(s.dir.keys, k)
+		}
+	}
+}
