@@ -51,7 +51,7 @@ const longestFetchWait = 5 * time.Minute
 // Ignored: rack, replica id (nobody replicates from here). Errors: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID,
 // OFFSET_OUT_OF_RANGE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, FETCH_SESSION_ID_NOT_FOUND, KAFKA_STORAGE_ERROR.
 func serveFetch(b *Broker, c *conn, r *request) (response, error) {
-	req, err := decodeFetch(r.raw, r.version)
+	req, err := decodeFetch(r.raw, r.version, b.cfg.MaxRequestPartitions)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,8 @@ func serveFetch(b *Broker, c *conn, r *request) (response, error) {
 	return &pendingFetch{b, req, table, r.received}, nil
 }
 
-func decodeFetch(raw []byte, v int16) (*fetchRequest, error) {
+// decodeFetch refuses requests with more than most topics or partitions.
+func decodeFetch(raw []byte, v int16, most int) (*fetchRequest, error) {
 	flexible, byID := v >= 12, v >= 13
 	rd := wire.NewReader(raw)
 	req := &fetchRequest{}
@@ -79,6 +80,9 @@ func decodeFetch(raw []byte, v int16) (*fetchRequest, error) {
 		req.sessionID, req.session = rd.Int32(), rd.Int32()
 	}
 	n := rd.Count(flexible, 3)
+	if n > most {
+		return nil, tooMany("fetch", "topics", n, most)
+	}
 	req.topics = make([]fetchTopic, 0, n)
 	for range n {
 		var t fetchTopic
@@ -89,6 +93,9 @@ func decodeFetch(raw []byte, v int16) (*fetchRequest, error) {
 			t.name = string(name)
 		}
 		t.count = rd.Count(flexible, 16)
+		if n := len(req.parts) + t.count; n > most {
+			return nil, tooMany("fetch", "partitions", n, most)
+		}
 		for range t.count {
 			req.parts = append(req.parts, decodeFetchPart(&rd, v))
 		}

@@ -47,7 +47,7 @@ type producePart struct {
 // INVALID_TOPIC_EXCEPTION (internal topics), INVALID_REQUIRED_ACKS, and those of log.Append. With acks=0 there is no answer; an
 // error closes the connection. Ignored: timeout (there is nobody to wait for but the disk).
 func serveProduce(b *Broker, c *conn, r *request) (response, error) {
-	req, err := decodeProduce(r.raw, r.version)
+	req, err := decodeProduce(r.raw, r.version, b.cfg.MaxRequestPartitions)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,8 @@ func serveProduce(b *Broker, c *conn, r *request) (response, error) {
 	return &produceResponse{req: req}, nil
 }
 
-func decodeProduce(raw []byte, version int16) (*produceRequest, error) {
+// decodeProduce refuses requests with more than most topics or partitions.
+func decodeProduce(raw []byte, version int16, most int) (*produceRequest, error) {
 	flexible, byID := version >= 9, version >= 13
 	rd := wire.NewReader(raw)
 	req := &produceRequest{version: version}
@@ -75,6 +76,9 @@ func decodeProduce(raw []byte, version int16) (*produceRequest, error) {
 	req.acks = rd.Int16()
 	rd.Int32() // timeout
 	n := rd.Count(flexible, 3)
+	if n > most {
+		return nil, tooMany("produce", "topics", n, most)
+	}
 	req.topics = make([]produceTopic, 0, n)
 	for range n {
 		var t produceTopic
@@ -85,6 +89,9 @@ func decodeProduce(raw []byte, version int16) (*produceRequest, error) {
 			t.name = string(name)
 		}
 		t.count = rd.Count(flexible, 5)
+		if n := len(req.parts) + t.count; n > most {
+			return nil, tooMany("produce", "partitions", n, most)
+		}
 		for range t.count {
 			p := producePart{index: rd.Int32(), records: rd.Bytes(flexible)}
 			if flexible {

@@ -69,8 +69,11 @@ type Config struct {
 
 	// MaxConnections is how many connections may be open at once; more are closed as they come. 0 means 1000.
 	MaxConnections int
-	// MaxRequestBytes is the largest produce or fetch request. 0 means 100 MiB, as Kafka's socket.request.max.bytes.
+	// MaxRequestBytes is the largest produce request. 0 means 100 MiB, as Kafka's socket.request.max.bytes.
 	MaxRequestBytes int64
+	// MaxRequestPartitions is how many topics, and how many partitions of all of them together, one produce or fetch request may
+	// name. 0 means 20,000.
+	MaxRequestPartitions int
 	// MaxControlRequestBytes is the largest request of any other kind. Decoded, it may take 128 times as much. 0 means 1 MiB.
 	MaxControlRequestBytes int64
 	// MaxInFlightBytes is what requests being read and served may hold together; connections wait when it is used up.
@@ -113,6 +116,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	setDefault(&cfg.DefaultPartitions, 1)
 	setDefault(&cfg.MaxConnections, 1000)
 	setDefault(&cfg.MaxRequestBytes, 100<<20)
+	setDefault(&cfg.MaxRequestPartitions, 20_000)
 	setDefault(&cfg.MaxControlRequestBytes, 1<<20)
 	setDefault(&cfg.MaxInFlightBytes, 256<<20)
 	setDefault(&cfg.MaxResponseBytes, 256<<20)
@@ -123,7 +127,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.MaxInFlightBytes = max(cfg.MaxInFlightBytes, cfg.MaxRequestBytes)
 	for name, v := range map[string]int64{
 		"NodeID": int64(cfg.NodeID), "DefaultPartitions": int64(cfg.DefaultPartitions), "MaxConnections": int64(cfg.MaxConnections),
-		"MaxRequestBytes": cfg.MaxRequestBytes, "MaxControlRequestBytes": cfg.MaxControlRequestBytes, "MaxResponseBytes": cfg.MaxResponseBytes,
+		"MaxRequestBytes": cfg.MaxRequestBytes, "MaxRequestPartitions": int64(cfg.MaxRequestPartitions), "MaxControlRequestBytes": cfg.MaxControlRequestBytes, "MaxResponseBytes": cfg.MaxResponseBytes,
 		"MaxFetchBytes": int64(cfg.MaxFetchBytes), "MaxTopics": int64(cfg.MaxTopics), "MaxPartitions": int64(cfg.MaxPartitions),
 		"IdleTimeout": int64(cfg.IdleTimeout), "InitialRebalanceDelay": int64(cfg.InitialRebalanceDelay) + 1,
 	} {

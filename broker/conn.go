@@ -105,7 +105,7 @@ func (c *conn) next() error {
 	}
 	limit := c.b.cfg.MaxRequestBytes
 	weight := int64(size)
-	if !row.raw {
+	if key != keyProduce { // nearly all of a produce request are records, which stay what they are
 		limit = c.b.cfg.MaxControlRequestBytes
 		weight *= decodedWeight
 	}

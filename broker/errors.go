@@ -51,3 +51,8 @@ func errorText(err error) *string {
 	}
 	return &text
 }
+
+// tooMany is what ends a connection whose request names more than Config.MaxRequestPartitions.
+func tooMany(request, what string, n, most int) error {
+	return fmt.Errorf("%s request of %d %s, more than the limit of %d", request, n, what, most)
+}
