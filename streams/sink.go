@@ -115,9 +115,8 @@ func addSink[K, V any](b *Builder, parent *graph.Node, t Topic[K, V], key serde.
 	}
 }
 
-// repartition passes a stream through <app>-<name>-repartition, so that its records lie where their keys belong.
-func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.Serde[V], pinned int, choose func(K, V, int) []int) *KStream[K, V] {
-	b := s.b
+// addRepartition makes the topic <app>-<name>-repartition between two nodes; what opens its source is still to be set.
+func (b *Builder) addRepartition(name string, pinned int, sink, source *graph.Node) *repartitionDef {
 	b.checkName("a repartition", name)
 	for _, r := range b.repartitions {
 		if r.name == name {
@@ -125,25 +124,32 @@ func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.S
 		}
 	}
 	topic := engine.Topic{Name: name + "-repartition", Internal: true}
-	b.g.Next("")
-	b.g.Next("")
-	b.g.Next("")
-	filter := b.g.Add(graph.Processor, topic.Name+"-filter", s.node)
-	sink := b.g.Add(graph.Sink, topic.Name+"-sink", filter)
-	source := b.g.Add(graph.Source, topic.Name+"-source")
 	sink.Topics, source.Topics = []string{topic.Name}, []string{topic.Name}
-
-	out := &stage[K, V]{}
 	def := &repartitionDef{name: name, topic: topic, pinned: int32(pinned), sink: sink}
 	def.source = &sourceDef{node: source, spec: &engine.SourceSpec{Topics: []engine.Topic{topic}, Group: -1, Reset: engine.ResetEarliest}}
+	b.repartitions = append(b.repartitions, def)
+	b.sources = append(b.sources, def.source)
+	return def
+}
+
+// repartition passes a stream through <app>-<name>-repartition, so that its records lie where their keys belong.
+func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.Serde[V], pinned int, choose func(K, V, int) []int) *KStream[K, V] {
+	b := s.b
+	b.g.Next("")
+	b.g.Next("")
+	b.g.Next("")
+	filter := b.g.Add(graph.Processor, name+"-repartition-filter", s.node)
+	sink := b.g.Add(graph.Sink, name+"-repartition-sink", filter)
+	source := b.g.Add(graph.Source, name+"-repartition-source")
+	out := &stage[K, V]{}
+	def := b.addRepartition(name, pinned, sink, source)
+	topic := def.topic
 	def.source.open = func(o *opening) engine.Source {
 		full := topic.In(o.task.Env().AppID)
 		r := &reader[K, V]{node: source, key: newDecoder(key, full, true), val: newDecoder(val, full, false), next: out.open(o), dropNullKeys: true}
 		r.null = func(c *cursor, _ K) error { c.Task.Counters.NullDropped++; return nil }
 		return r.source()
 	}
-	b.repartitions = append(b.repartitions, def)
-	b.sources = append(b.sources, def.source)
 	null := nullTest[K]()
 	s.out.to(func(o *opening) fn[K, V] {
 		w := newWriter(o, sink, topic.In(o.task.Env().AppID), key, val, choose)

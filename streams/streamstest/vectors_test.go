@@ -66,7 +66,7 @@ var notBuilt = map[string]string{
 
 // notBuiltGroups are whole groups of topologies that wait for their operators.
 var notBuiltGroups = map[string]string{
-	"grouped-table": "KTable.GroupBy", "versioned": "versioned stores", "session": "sessions", "sliding": "sliding windows",
+	"versioned": "versioned stores", "session": "sessions", "sliding": "sliding windows",
 	"suppress": "Suppress", "cogroup": "Cogroup", "join-ss": "stream-stream joins", "join-global": "GlobalKTable",
 	"join-tt": "table-table joins", "join-fk": "foreign-key joins",
 }
