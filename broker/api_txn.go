@@ -168,9 +168,9 @@ func serveWriteTxnMarkers(b *Broker, _ *conn, r *request) (response, error) {
 					rp := kmsg.NewWriteTxnMarkersResponseMarkerTopicPartition()
 					rp.Partition = p
 					tp := txn.TopicPartition{Topic: t.Topic, Partition: p}
-					end, err := b.appendMarker(tp, m.ProducerID, m.ProducerEpoch, m.Committed, m.CoordinatorEpoch)
+					synced, err := b.appendMarker(tp, m.ProducerID, m.ProducerEpoch, m.Committed, m.CoordinatorEpoch)
 					if err == nil {
-						err = txnPartitions{b}.WaitSynced(ctx, tp, end)
+						err = synced(ctx)
 					}
 					rp.ErrorCode = errorCode(err)
 					rt.Partitions = append(rt.Partitions, rp)

@@ -135,37 +135,38 @@ func orNil(err *kerr.Error) error {
 type txnPartitions struct{ b *Broker }
 
 // AppendMarker implements txn.Partitions. A marker in the offsets topic also ends the group coordinator's pending offsets.
-func (p txnPartitions) AppendMarker(tp txn.TopicPartition, producerID int64, epoch int16, commit bool) (end int64, err error) {
+func (p txnPartitions) AppendMarker(tp txn.TopicPartition, producerID int64, epoch int16, commit bool) (txn.Wait, error) {
 	return p.b.appendMarker(tp, producerID, epoch, commit, 0)
 }
 
-func (b *Broker) appendMarker(tp txn.TopicPartition, producerID int64, epoch int16, commit bool, coordinatorEpoch int32) (end int64, err error) {
+func (b *Broker) appendMarker(tp txn.TopicPartition, producerID int64, epoch int16, commit bool, coordinatorEpoch int32) (txn.Wait, error) {
 	l, ok := b.partition(tp.Topic, tp.Partition)
 	if !ok {
-		return 0, kerr.UnknownTopicOrPartition
+		return nil, kerr.UnknownTopicOrPartition
 	}
 	at, err := l.AppendMarker(producerID, epoch, commit, coordinatorEpoch)
 	if errors.Is(err, log.ErrDeleted) {
-		return 0, kerr.UnknownTopicOrPartition
+		return nil, kerr.UnknownTopicOrPartition
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if tp.Topic == offsetsTopic {
 		b.groups.ApplyMarker(producerID, commit)
 	}
-	return at + 1, nil
+	return func(ctx context.Context) error { return waitUnlessDeleted(ctx, l, at+1) }, nil
 }
 
 // WaitSynced implements txn.Partitions.
-func (p txnPartitions) WaitSynced(ctx context.Context, tp txn.TopicPartition, end int64) error {
+func (p txnPartitions) WaitSynced(ctx context.Context, tp txn.TopicPartition) error {
 	l, ok := p.b.partition(tp.Topic, tp.Partition)
 	if !ok {
 		return nil
 	}
-	if end < 0 {
-		end = l.Bounds().End
-	}
+	return waitUnlessDeleted(ctx, l, l.Bounds().End)
+}
+
+func waitUnlessDeleted(ctx context.Context, l *log.Log, end int64) error {
 	if err := l.WaitSynced(ctx, end); err != nil && !errors.Is(err, log.ErrDeleted) {
 		return err
 	}

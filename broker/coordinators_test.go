@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatstream/leat/broker/internal/txn"
 	"github.com/leatstream/leat/internal/vfs"
 )
 
@@ -222,5 +224,28 @@ func TestCoordinatorsWithoutDisk(t *testing.T) {
 	settledLSO(t, b, "out")
 	if got := readAll(t, b, "out", kgo.ReadCommitted()); len(got) != 0 {
 		t.Errorf("read_committed: %v", got)
+	}
+}
+
+// A marker is waited for in the log it was written to. The topic may be deleted and made anew in between; the new one may never
+// have so many records.
+func TestWaitForAMarkerOfATopicMadeAnew(t *testing.T) {
+	disk := &slowDisk{FS: vfs.NewMem(), slow: "t-0"}
+	b := start(t, func(c *Config) { c.FS, c.Dir, c.Flush = disk, "/data", FlushAlways })
+	createTopic(t, b, "t", 1)
+	tp := txn.TopicPartition{Topic: "t"}
+	var synced txn.Wait
+	for range 100 {
+		var err error
+		if synced, err = b.appendMarker(tp, 7, 0, true, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.deleteTopic("t"); err != nil {
+		t.Fatal(err)
+	}
+	createTopic(t, b, "t", 1)
+	if err := synced(within(t, 5*time.Second)); err != nil {
+		t.Error(err)
 	}
 }

@@ -82,7 +82,7 @@ func (t *transaction) syncedLocked(ctx context.Context) (bool, *kerr.Error) {
 	before := t.rec
 	t.mu.Unlock()
 	for _, tp := range before.partitions {
-		if err := t.c.partitions.WaitSynced(ctx, tp, none); err != nil {
+		if err := t.c.partitions.WaitSynced(ctx, tp); err != nil {
 			return false, kerr.CoordinatorNotAvailable
 		}
 	}
@@ -148,23 +148,21 @@ func (t *transaction) writeMarkers(ctx context.Context, r record, end int64, ski
 	if err := t.c.journal.WaitSynced(ctx, end); err != nil {
 		return err
 	}
-	ends := make([]int64, len(r.partitions))
-	for i, tp := range r.partitions {
-		ends[i] = none
+	waits := make([]Wait, 0, len(r.partitions))
+	for _, tp := range r.partitions {
 		if skip[tp] {
 			continue
 		}
-		end, err := t.marker(ctx, tp, &r)
+		synced, err := t.marker(ctx, tp, &r)
 		if err != nil {
 			return err
 		}
-		ends[i] = end
-	}
-	for i, tp := range r.partitions {
-		if ends[i] == none {
-			continue
+		if synced != nil {
+			waits = append(waits, synced)
 		}
-		if err := t.c.partitions.WaitSynced(ctx, tp, ends[i]); err != nil {
+	}
+	for _, synced := range waits {
+		if err := synced(ctx); err != nil {
 			return err
 		}
 	}
@@ -172,14 +170,15 @@ func (t *transaction) writeMarkers(ctx context.Context, r record, end int64, ski
 }
 
 // marker appends one marker, again and again until it is in or the coordinator closes: a decided transaction has no other way.
-func (t *transaction) marker(ctx context.Context, tp TopicPartition, r *record) (int64, error) {
+// It returns nil if the partition is gone.
+func (t *transaction) marker(ctx context.Context, tp TopicPartition, r *record) (Wait, error) {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		end, err := t.c.partitions.AppendMarker(tp, r.producerID, r.epoch, r.state.committing())
+		synced, err := t.c.partitions.AppendMarker(tp, r.producerID, r.epoch, r.state.committing())
 		if err == nil {
-			return end, nil
+			return synced, nil
 		}
 		if errors.Is(err, kerr.UnknownTopicOrPartition) {
-			return none, nil
+			return nil, nil
 		}
 		t.c.logger.Error("a transaction's marker could not be written; trying again", "transactionalId", t.id, "topic", tp.Topic, "partition", tp.Partition, "error", err)
 		pause := time.NewTimer(wait)
@@ -187,7 +186,7 @@ func (t *transaction) marker(ctx context.Context, tp TopicPartition, r *record) 
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return none, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }

@@ -117,18 +117,18 @@ func (w *world) written() []marker {
 // disk is world as Partitions.
 type disk struct{ *world }
 
-func (d disk) AppendMarker(tp TopicPartition, producerID int64, epoch int16, commit bool) (int64, error) {
+func (d disk) AppendMarker(tp TopicPartition, producerID int64, epoch int16, commit bool) (Wait, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.missing[tp] {
-		return 0, kerr.UnknownTopicOrPartition
+		return nil, kerr.UnknownTopicOrPartition
 	}
 	r, _ := d.lastLocked("x", d.synced)
 	d.markers = append(d.markers, marker{tp, producerID, epoch, commit, r.state})
-	return int64(len(d.markers)), nil
+	return func(ctx context.Context) error { return d.WaitSynced(ctx, tp) }, nil
 }
 
-func (d disk) WaitSynced(ctx context.Context, tp TopicPartition, _ int64) error {
+func (d disk) WaitSynced(ctx context.Context, tp TopicPartition) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.wait(ctx, func() bool { return !d.held[tp] })

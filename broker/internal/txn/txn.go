@@ -52,15 +52,18 @@ type OpenTxn struct {
 
 // Partitions are the partition logs of the broker.
 type Partitions interface {
-	// AppendMarker ends a producer's transaction in a partition and returns the offset after the marker.
+	// AppendMarker ends a producer's transaction in a partition; synced waits until the marker is on disk, in the very log it
+	// was appended to: by then the name may be another topic's. A log that is deleted needs no marker: that is no error.
 	// kerr.UnknownTopicOrPartition means that the partition is gone and needs none.
-	AppendMarker(tp TopicPartition, producerID int64, epoch int16, commit bool) (end int64, err error)
-	// WaitSynced waits until a partition is on disk up to end; none (-1) means up to its present end. A partition that is gone
-	// is no error.
-	WaitSynced(ctx context.Context, tp TopicPartition, end int64) error
+	AppendMarker(tp TopicPartition, producerID int64, epoch int16, commit bool) (synced Wait, err error)
+	// WaitSynced waits until a partition is on disk up to its present end. A partition that is gone is no error.
+	WaitSynced(ctx context.Context, tp TopicPartition) error
 	// Open lists all transactions without a marker. It is called once, by Start.
 	Open() []OpenTxn
 }
+
+// Wait blocks until something is on disk, or cannot be.
+type Wait func(ctx context.Context) error
 
 // Config holds the coordinator's limits; every field has to be set.
 type Config struct {
