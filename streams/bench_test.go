@@ -186,6 +186,9 @@ func BenchmarkWindowedCount(b *testing.B) {
 // P2, and the aggregates on top of it: a record allocates nothing, between commits, on its way through fused operators, a
 // count and a windowed count.
 func TestRecordsDoNotAllocate(t *testing.T) {
+	if raceDetector {
+		t.Skip("allocations cannot be counted under the race detector")
+	}
 	for name, build := range map[string]func(b *streams.Builder){
 		"stateless": func(b *streams.Builder) {
 			b.Stream(benchIn).Filter(func(_, v []byte) bool { return len(v) > 0 }).
