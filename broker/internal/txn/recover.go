@@ -52,7 +52,8 @@ func (c *Coordinator) load(_, offset int64, key, value []byte) error {
 //   - The producer still owns its id (same epoch): the partition is added to the transaction, or a transaction is begun with it.
 //     The client's repetition finds its records there (by sequence), and the timeout ends it if there is no client.
 //   - The journal ends with a Prepare*, the partition's open transaction has the epoch that this Prepare* has bumped to: it is the
-//     next one, begun after all markers were on disk. The decision must not touch it; when Complete* is there it is adopted.
+//     next one, begun after all markers were on disk. The decision must not touch it; when Complete* is there it is adopted. Where
+//     the Prepare* has used up the epochs, the next one has the producer id that takes over, and epoch 0.
 //   - Anything else is from a producer that has been fenced: aborted.
 func (c *Coordinator) Start() {
 	open := map[int64][]OpenTxn{}
@@ -61,13 +62,17 @@ func (c *Coordinator) Start() {
 	}
 	for _, t := range c.all() {
 		t.mu.Lock()
-		mine := open[t.rec.producerID]
+		mine, next := open[t.rec.producerID], open[t.rec.nextID] // nobody has the id none
 		delete(open, t.rec.producerID)
-		stale := t.resumeLocked(mine)
-		epoch := t.rec.epoch
+		delete(open, t.rec.nextID)
+		id, epoch := t.rec.producerID, t.rec.epoch
+		stale := t.resumeLocked(mine, next)
 		t.mu.Unlock()
 		for _, o := range stale {
-			c.abortStale(o, max(epoch, o.Epoch))
+			if o.ProducerID == id {
+				o.Epoch = max(epoch, o.Epoch)
+			}
+			c.abortStale(o, o.Epoch)
 		}
 	}
 	for _, os := range open {
@@ -82,10 +87,17 @@ func (c *Coordinator) Start() {
 	}
 }
 
-// resumeLocked goes on with one id. It returns what is to be aborted.
-func (t *transaction) resumeLocked(open []OpenTxn) (stale []OpenTxn) {
+// resumeLocked goes on with one id: open is of its producer id, next of the one that takes over. It returns what is to be aborted.
+func (t *transaction) resumeLocked(open, next []OpenTxn) (stale []OpenTxn) {
 	var adopt []TopicPartition
 	skip := map[TopicPartition]bool{}
+	for _, o := range next {
+		if t.rec.state.preparing() && o.Epoch == 0 {
+			adopt = append(adopt, o.TopicPartition)
+		} else {
+			stale = append(stale, o)
+		}
+	}
 	for _, o := range open {
 		switch {
 		case t.rec.state.preparing() && o.Epoch == t.rec.epoch && t.rec.version >= 2:

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatstream/leat/broker/internal/journal"
 )
 
 func TestRecordRoundTrip(t *testing.T) {
@@ -381,4 +383,29 @@ func TestExpiredIDs(t *testing.T) {
 			t.Errorf("describe: %+v", d)
 		}
 	})
+}
+
+// A transaction that used up the epochs is decided, and of the next one, which has a new producer id, only data reached the disk.
+func TestRestartAfterEpochsUsedUp(t *testing.T) {
+	w := newWorld()
+	r := record{
+		state: PrepareCommit, producerID: 7, prevID: none, nextID: 9, epoch: math.MaxInt16, lastEpoch: math.MaxInt16 - 1, version: 2,
+		timeout: time.Minute, partitions: []TopicPartition{a}, startMs: time.Now().UnixMilli(), updatedMs: time.Now().UnixMilli(),
+	}
+	if _, err := w.Append([]journal.Entry{{Key: encodeKey("x"), Value: r.encode()}}); err != nil {
+		t.Fatal(err)
+	}
+	w.open = []OpenTxn{{a, 9, 0}, {b, 9, 0}}
+	c := run(t, w)
+	defer c.Close()
+	await(t, "adopted", func() bool { return state(c, "x") == Ongoing })
+	if m := w.written(); len(m) != 1 || m[0].producerID != 7 || !m[0].commit {
+		t.Errorf("markers %+v, want that of the transaction that was decided", m)
+	}
+	for _, tp := range []TopicPartition{a, b} {
+		if err := c.Verify("x", 9, 0, tp, 12); err != nil {
+			t.Errorf("%v: the adopted transaction does not go on: %v", tp, err)
+		}
+	}
+	mustEnd(t, c, "x", 9, 0, true)
 }
