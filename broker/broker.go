@@ -6,7 +6,7 @@
 //	conn (frames) -> routing table -> one handler per API -> log / group / txn / meta
 //
 // Goroutines: one per listener, which accepts; one per connection, which reads, serves and answers, and a second one for
-// connections that have produce requests waiting for the disk; one that syncs; those of the coordinators. Close waits for all.
+// connections that have produce requests waiting for the disk; those that sync; those of the coordinators. Close waits for all.
 package broker
 
 import (

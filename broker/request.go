@@ -29,15 +29,16 @@ type request struct {
 	received time.Time
 }
 
-// handler serves one request. It runs on the connection's reading goroutine, so it may block only for as long as the client may be
-// kept from sending its next request; what has to wait returns later(...). A handler that returns an error closes the connection
+// handler serves one request, on the connection's reading goroutine, while the frame counts towards the broker's limit of bytes in
+// flight: it must not wait for other clients or for data; what has to returns later(...). A handler that returns an error closes the connection
 // without an answer: errors the client should see go into the response.
 type handler func(b *Broker, c *conn, r *request) (response, error)
 
 // response is what a handler hands back: answer, later or noAnswer.
 type response interface {
-	// await blocks until the answer is known. It is called once, by the goroutine that writes the connection's responses in
-	// order. An error closes the connection.
+	// await blocks until the answer is known. It is called once, on the connection's reading goroutine, which serves nothing else
+	// meanwhile; only produce responses that wait for the disk are awaited, in order, by its writer. An error closes the
+	// connection.
 	await(ctx context.Context) (reply, error)
 }
 
@@ -54,9 +55,9 @@ type ready struct{ resp kmsg.Response }
 
 func (r ready) await(context.Context) (reply, error) { return kmsgReply{r.resp}, nil }
 
-// later is a response that is not known yet: f is called once, on the connection's writing goroutine, and may block until the
-// answer is known or ctx ends (the connection or the broker closed; then any error is right). The connection's later requests
-// wait for it, except that produce requests go on being appended while earlier ones wait for the disk.
+// later is a response that is not known yet: f is called once, on the connection's reading goroutine, after the handler has
+// returned and its frame no longer counts, and may block until the answer is known or ctx ends (the connection or the broker
+// closed; then any error is right). The connection's next request is read after that.
 func later(f func(ctx context.Context) (kmsg.Response, error)) response { return parked(f) }
 
 type parked func(ctx context.Context) (kmsg.Response, error)
