@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/leatstream/leat/broker/internal/journal"
 	"github.com/leatstream/leat/broker/internal/log"
 	"github.com/leatstream/leat/broker/internal/meta"
 )
@@ -90,15 +91,15 @@ var metadataTopicID = meta.ID{6: 0x40, 8: 0x80, 15: 1}
 // openTopics replays the journal, opens every partition and finishes deletions that were under way.
 func (b *Broker) openTopics(ctx context.Context) error {
 	self := meta.Topic{Name: metadataTopic, ID: metadataTopicID, Partitions: 1, Internal: true, Configs: map[string]string{"cleanup.policy": "compact"}}
-	journal, err := b.openLog(self, 0)
+	own, err := b.openLog(self, 0)
 	if err != nil {
 		return err
 	}
 	table := &topicTable{map[string]*topic{}, map[meta.ID]*topic{}, 0}
-	opened := []*topic{{self, []*log.Log{journal}}}
+	opened := []*topic{{self, []*log.Log{own}}}
 	b.topics.Store(table.with(opened[0]))
-	if b.meta, err = meta.Open(&metaJournal{b, journal}); err != nil {
-		return errors.Join(err, journal.Close())
+	if b.meta, err = meta.Open(&metaJournal{b, journal.New(own)}); err != nil {
+		return errors.Join(err, own.Close())
 	}
 	g, _ := errgroup.WithContext(ctx)
 	g.SetLimit(2 * runtime.GOMAXPROCS(0))

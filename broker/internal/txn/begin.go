@@ -49,7 +49,7 @@ func (c *Coordinator) begin(ctx context.Context, id string, producerID int64, ep
 	if t == nil {
 		return 0, kerr.InvalidProducerIDMapping
 	}
-	if err := t.settled(ctx); err != nil {
+	if err := t.lockSettled(ctx); err != nil {
 		return 0, err
 	}
 	defer t.mu.Unlock()

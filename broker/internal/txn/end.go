@@ -40,9 +40,9 @@ func (c *Coordinator) endTxn(ctx context.Context, req *kmsg.EndTxnRequest) (id i
 		}
 		v, err := t.rec.endVerdict(req.ProducerID, req.ProducerEpoch, req.Commit, req.Version, t.timedOut)
 		if v == begins {
-			synced, err := t.syncedLocked(ctx)
+			synced, err := t.yieldUntilSynced(ctx)
 			if err != nil {
-				return 0, 0, err // syncedLocked has let go of the mutex
+				return 0, 0, err // yieldUntilSynced has let go of the mutex
 			}
 			if !synced {
 				continue
@@ -62,7 +62,7 @@ func (c *Coordinator) endTxn(ctx context.Context, req *kmsg.EndTxnRequest) (id i
 		case refused:
 			return 0, 0, err
 		case waitFirst:
-			if err := t.settled(ctx); err != nil {
+			if err := t.lockSettled(ctx); err != nil {
 				return 0, 0, err
 			}
 			t.mu.Unlock()
@@ -72,10 +72,10 @@ func (c *Coordinator) endTxn(ctx context.Context, req *kmsg.EndTxnRequest) (id i
 	}
 }
 
-// syncedLocked makes sure that what the transaction has written is on disk before it is decided. With acks=all it is, since the
-// producer waits for that; one that has asked for less (acks=1) must not lose half of a transaction either. It returns false, without the mutex, if the state changed while it
-// waited. With an error the mutex is not held either.
-func (t *transaction) syncedLocked(ctx context.Context) (bool, *kerr.Error) {
+// yieldUntilSynced makes sure that what the transaction has written is on disk before it is decided. With acks=all it is, since the
+// producer waits for that; one that has asked for less (acks=1) must not lose half of a transaction either. It lets go of the
+// mutex while it waits, and holds it again only if it returns true: false without an error means that the state changed meanwhile.
+func (t *transaction) yieldUntilSynced(ctx context.Context) (bool, *kerr.Error) {
 	if !t.lazy {
 		return true, nil
 	}

@@ -59,7 +59,7 @@ func (c *Coordinator) initProducerID(ctx context.Context, req *kmsg.InitProducer
 
 // init is one try; again says that it had to abort a transaction first, whose end the next try waits for.
 func (t *transaction) init(ctx context.Context, expectID int64, expectEpoch int16, timeout time.Duration, knowsFenced bool) (again bool, id int64, epoch int16, err *kerr.Error) {
-	if err := t.settled(ctx); err != nil {
+	if err := t.lockSettled(ctx); err != nil {
 		return false, 0, 0, err
 	}
 	again, err = t.initLocked(expectID, expectEpoch, timeout, knowsFenced)

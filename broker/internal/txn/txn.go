@@ -257,9 +257,9 @@ func (t *transaction) payLocked() {
 	t.paidLocked()
 }
 
-// settled locks the id once no end of an earlier transaction is under way, waiting for it up to the coordinator's patience.
+// lockSettled locks the id once no end of an earlier transaction is under way, waiting for it up to the coordinator's patience.
 // With an error the mutex is not held.
-func (t *transaction) settled(ctx context.Context) *kerr.Error {
+func (t *transaction) lockSettled(ctx context.Context) *kerr.Error {
 	t.mu.Lock()
 	if t.done == nil && !t.gone {
 		return nil
