@@ -104,6 +104,16 @@ func (t *Task) WindowStore[K, V any](s WindowStore[K, V]) state.Window[K, V] {
 	return st
 }
 
+// SessionStore is Store for a session store.
+func (t *Task) SessionStore[K, V any](s SessionStore[K, V]) state.Session[K, V] {
+	t.mayUse(s.Name)
+	st, ok := t.o.typed[s.Name].(*state.SessionStore[K, V])
+	if !ok {
+		panic(fmt.Sprintf("store %q is a %T, not a session store of these types", s.Name, t.o.typed[s.Name]))
+	}
+	return st
+}
+
 func (t *Task) mayUse(name string) {
 	for _, s := range t.node.Stores {
 		if s == name {

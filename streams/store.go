@@ -30,7 +30,7 @@ func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val s
 	d := newStoreDef(b, s.Name, engine.KeyValue, s.InMemory, s.NoChangelog, s.Changelog)
 	d.spec.Key, d.spec.Value = key, val
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
-		return state.OpenKeyValue(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer,
+		return state.OpenKeyValue(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer || d.unbuffered,
 			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t)})
 	}
 	return d
@@ -49,18 +49,23 @@ func declareWindow[K, V any](b *Builder, s WindowStore[K, V], key serde.Serde[K]
 	d.spec.Key, d.spec.Value = key, val
 	d.spec.RetentionMillis = retention.Milliseconds()
 	if retention == 0 {
-		d.spec.Overrides = maps.Clone(d.spec.Overrides)
-		if d.spec.Overrides == nil {
-			d.spec.Overrides = make(map[string]string)
-		}
-		d.spec.Overrides["cleanup.policy"] = "compact"
-		delete(d.spec.Overrides, "retention.ms")
+		d.keepForEver()
 	}
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
 		return state.OpenWindow(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer,
 			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Size: size, Retention: retention})
 	}
 	return d
+}
+
+// keepForEver makes the changelog of windows one that is compacted only.
+func (d *storeDef) keepForEver() {
+	d.spec.Overrides = maps.Clone(d.spec.Overrides)
+	if d.spec.Overrides == nil {
+		d.spec.Overrides = make(map[string]string)
+	}
+	d.spec.Overrides["cleanup.policy"] = "compact"
+	delete(d.spec.Overrides, "retention.ms")
 }
 
 // sameStore checks that a store that is declared again is the same one.

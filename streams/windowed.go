@@ -43,23 +43,26 @@ func (w *TimeWindowedKStream[K, V]) Count(into WindowStore[K, int64]) *WindowedK
 
 // Reduce keeps one value per key and window: the first as it is, then f of the value so far and the next.
 func (w *TimeWindowedKStream[K, V]) Reduce(into WindowStore[K, V], f func(V, V) (V, error)) *WindowedKTable[K, V] {
-	null := nullTest[V]()
 	if into.Value == nil {
 		into.Value = w.g.s.val
 	}
-	return windowAggregate(w, into, "KSTREAM-REDUCE-", func(node *graph.Node) step[K, V, V] {
-		return func(c *cursor, _ K, v V, agg V, exists bool) (r V, has bool, err error) {
-			if r = v; exists {
-				if r, err = call(f, agg, v); err != nil {
-					var ok bool
-					if r, ok, err = failed(c, node, f, agg, v, err); !ok {
-						return r, false, skippedOr(err)
-					}
+	return windowAggregate(w, into, "KSTREAM-REDUCE-", func(node *graph.Node) step[K, V, V] { return reducing[K](node, f) })
+}
+
+// reducing is the step of a windowed reduce, which sees null values.
+func reducing[K, V any](node *graph.Node, f func(V, V) (V, error)) step[K, V, V] {
+	null := nullTest[V]()
+	return func(c *cursor, _ K, v V, agg V, exists bool) (r V, has bool, err error) {
+		if r = v; exists {
+			if r, err = call(f, agg, v); err != nil {
+				var ok bool
+				if r, ok, err = failed(c, node, f, agg, v, err); !ok {
+					return r, false, skippedOr(err)
 				}
 			}
-			return r, null == nil || !null(r), nil
 		}
-	})
+		return r, null == nil || !null(r), nil
+	}
 }
 
 // Aggregate folds the records of each key and window; see KGroupedStream.Aggregate.

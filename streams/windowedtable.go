@@ -17,6 +17,21 @@ type WindowedKTable[K, V any] struct {
 	val   serde.Serde[V]
 	old   func() bool
 	final bool
+	// session says that the windows are sessions.
+	session bool
+	// wait is how long after a window's end it may still change.
+	wait time.Duration
+}
+
+// windowed is the serde of the table's keys on topics; nil if that of the key within is not known.
+func (t *WindowedKTable[K, V]) windowed() serde.Serde[Windowed[K]] {
+	switch {
+	case t.key == nil:
+		return nil
+	case t.session:
+		return serde.SessionWindowed(t.key)
+	}
+	return serde.Windowed(t.key, t.size)
 }
 
 // Named names the node for Describe and for errors.
@@ -47,7 +62,7 @@ func (t *WindowedKTable[K, V]) MapValues[V2 any](f func(Windowed[K], V) (V2, err
 func windowedRows[K, V, V2 any](t *WindowedKTable[K, V], prefix string, tight bool, f func(Windowed[K], V) (V2, bool, error)) *WindowedKTable[K, V2] {
 	node := t.b.g.Add(graph.Processor, t.b.g.Next(prefix), t.node)
 	old := tight
-	out := &WindowedKTable[K, V2]{b: t.b, node: node, out: &stage[Windowed[K], change[V2]]{}, size: t.size,
+	out := &WindowedKTable[K, V2]{b: t.b, node: node, out: &stage[Windowed[K], change[V2]]{}, size: t.size, session: t.session, wait: t.wait,
 		key: t.key, val: carry[V2](t.val), final: t.final, old: func() bool { old = old || t.old(); return old }}
 	row := rowOf(node, f)
 	t.out.to(func(o *opening) fn[Windowed[K], change[V]] {
@@ -106,7 +121,7 @@ func windowedStream[K, V, K2, R any](t *WindowedKTable[K, V], prefix string) *KS
 	out := &KStream[K2, R]{b: t.b, node: node, out: &stage[K2, R]{}}
 	var same bool
 	if _, same = any(*new(K2)).(Windowed[K]); same && t.key != nil {
-		out.key = carry[K2](serde.Windowed(t.key, t.size))
+		out.key = carry[K2](t.windowed())
 	}
 	if !same {
 		out.rekeyed = true
@@ -147,9 +162,5 @@ func (t *WindowedKTable[K, V]) Changes[K2, R any](key func(Windowed[K]) K2, valu
 // To writes the table's updates to a topic, deletes as tombstones. Records are partitioned by the key within.
 func (t *WindowedKTable[K, V]) To(topic Topic[Windowed[K], V]) {
 	node := t.b.g.Add(graph.Processor, t.b.g.Next("KTABLE-TOSTREAM-"), t.node)
-	var key serde.Serde[Windowed[K]]
-	if t.key != nil {
-		key = serde.Windowed(t.key, t.size)
-	}
-	wireTableSink(t.out, addSink(t.b, node, topic, key, t.val))
+	wireTableSink(t.out, addSink(t.b, node, topic, t.windowed(), t.val))
 }

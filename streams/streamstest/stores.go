@@ -124,3 +124,32 @@ func (s *Window[K, V]) All() []Row[streams.Windowed[K], V] {
 	}
 	return out
 }
+
+// Session is a session store under test.
+type Session[K, V any] struct {
+	d     *Driver
+	parts []*state.SessionStore[K, V]
+}
+
+// SessionStore gives access to a session store of the topology.
+func (d *Driver) SessionStore[K, V any](s streams.SessionStore[K, V]) *Session[K, V] {
+	d.t.Helper()
+	d.start()
+	return &Session[K, V]{d: d, parts: parts[*state.SessionStore[K, V]](d, s.Name)}
+}
+
+// All returns every row, in the order of the tasks, then of the sessions' ends, then of the keys' bytes.
+func (s *Session[K, V]) All() []Row[streams.Windowed[K], V] {
+	s.d.t.Helper()
+	var out []Row[streams.Windowed[K], V]
+	for _, p := range s.parts {
+		for r := range p.Rows(0, 1<<62) {
+			key := streams.Windowed[K]{Key: r.Key.Key, Start: time.UnixMilli(r.Key.Start).UTC(), End: time.UnixMilli(r.Start).UTC()}
+			out = append(out, Row[streams.Windowed[K], V]{Key: key, Value: r.Value, Time: time.UnixMilli(r.Time).UTC()})
+		}
+		if err := p.Err(); err != nil {
+			s.d.t.Fatalf("streamstest: store %q: %v", p.Name(), err)
+		}
+	}
+	return out
+}

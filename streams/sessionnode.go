@@ -1,0 +1,215 @@
+package streams
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/graph"
+)
+
+// sessionNode is a session aggregate in one task.
+type sessionNode[K, V, A any] struct {
+	node     *graph.Node
+	w        SessionWindows
+	st       *state.SessionStore[K, A]
+	trail    *trail[K]
+	steps    sessionSteps[K, V, A]
+	next     fn[Windowed[K], change[A]]
+	nullKey  func(K) bool
+	observed *int64 // stream time of this node; -1 at first
+	closed   int64  // the last end whose final results have gone out; negative if none
+	final    bool
+	flat     bool
+	raw      bool
+	found    []state.Span // of the record in hand
+	id       []byte
+}
+
+// start wires the store's updates, unless only final results go out. What was closed before a restart stays closed.
+func (n *sessionNode[K, V, A]) start(c *cursor) {
+	n.closed = n.firstOpen() - 1
+	if *n.observed >= 0 {
+		n.st.Advance(*n.observed)
+	}
+	if n.final {
+		return
+	}
+	n.st.OnUpdate(func(u state.Update[state.SessionKey[K], A]) error {
+		at, headers := c.Time, c.Headers
+		c.Time, c.Headers = u.Start, n.trail.of(u.KeyBytes, u.Start)
+		err := n.next(c, sessionOf(u.Key, u.Start), change[A]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
+		c.Time, c.Headers = at, headers
+		return err
+	})
+}
+
+func sessionOf[K any](k state.SessionKey[K], end int64) Windowed[K] {
+	return Windowed[K]{Key: k.Key, Start: fromMillis(k.Start), End: fromMillis(end)}
+}
+
+// firstOpen is the earliest end of a session that may still change.
+func (n *sessionNode[K, V, A]) firstOpen() int64 { return *n.observed - n.w.gap - n.w.grace }
+
+func (n *sessionNode[K, V, A]) process(c *cursor, k K, v V) error {
+	if n.nullKey != nil && n.nullKey(k) {
+		c.Task.Counters.NullDropped++
+		return nil
+	}
+	if c.Time > *n.observed {
+		*n.observed = c.Time
+	}
+	if err := unlessSkipped(n.add(c, k, v)); err != nil {
+		return err
+	}
+	if n.final {
+		if err := n.close(c); err != nil {
+			return err
+		}
+	}
+	n.st.Advance(*n.observed)
+	return nil
+}
+
+// add puts a record into a session, which takes in those that it touches.
+func (n *sessionNode[K, V, A]) add(c *cursor, k K, v V) error {
+	enc := rawKey(c, n.raw)
+	if enc == nil {
+		var err error
+		if enc, err = n.st.Encode(k); err != nil {
+			encode := func(_ []byte, k K) ([]byte, error) { return n.st.Encode(k) }
+			if enc, err = noEntry(c, n.node, n.trail.key, nil, k, err, encode); err != nil {
+				return err
+			}
+		}
+	}
+	merged, err := n.touching(c, enc, k)
+	if err != nil {
+		return storeFailed(c, n.node, err)
+	}
+	if merged.End < n.firstOpen() {
+		c.Task.Counters.Late++
+		return nil
+	}
+	agg, has, err := n.combine(c, enc, k, v)
+	if err != nil {
+		return err
+	}
+	for _, at := range n.found {
+		if at != merged {
+			if err := n.write(c, enc, k, at, agg, false); err != nil {
+				return err
+			}
+		}
+	}
+	return n.write(c, enc, k, merged, agg, has)
+}
+
+// touching finds the sessions that a record of now belongs to, and returns the one that they become. Of final results
+// those that have gone out are left alone.
+func (n *sessionNode[K, V, A]) touching(c *cursor, enc []byte, k K) (merged state.Span, err error) {
+	merged = state.Span{Start: c.Time, End: c.Time}
+	from := c.Time - n.w.gap
+	if n.final {
+		from = max(from, n.firstOpen())
+	}
+	if n.found, err = n.st.Find(n.found[:0], enc, from, c.Time+n.w.gap); err != nil {
+		return merged, err
+	}
+	there := n.found[:0]
+	for _, at := range n.found {
+		e, err := n.st.Entry(enc, k, at)
+		if err != nil {
+			return merged, err
+		}
+		if e.Exists {
+			there = append(there, at)
+			merged.Start, merged.End = min(merged.Start, at.Start), max(merged.End, at.End)
+		}
+	}
+	n.found = there
+	return merged, nil
+}
+
+// combine makes the aggregate of the sessions found and the record. All but the last of several sessions are merged as
+// copies: should a function fail after that, the sessions are as they were.
+func (n *sessionNode[K, V, A]) combine(c *cursor, enc []byte, k K, v V) (agg A, has bool, err error) {
+	for i, at := range n.found {
+		e, err := n.st.Entry(enc, k, at)
+		if err != nil {
+			return agg, false, storeFailed(c, n.node, err)
+		}
+		b := e.Value
+		if !n.flat {
+			if err := n.st.BeforeChange(e); err != nil {
+				return agg, false, storeFailed(c, n.node, err)
+			}
+			if i < len(n.found)-1 {
+				if b, err = n.st.Clone(b); err != nil {
+					return agg, false, storeFailed(c, n.node, err)
+				}
+			}
+		}
+		if agg, err = n.steps.merge(c, k, agg, i > 0, b); err != nil {
+			return agg, false, err
+		}
+	}
+	return n.steps.add(c, k, v, agg, len(n.found) > 0)
+}
+
+// write changes one session.
+func (n *sessionNode[K, V, A]) write(c *cursor, enc []byte, k K, at state.Span, agg A, has bool) error {
+	e, err := n.st.Entry(enc, k, at)
+	if err != nil {
+		return storeFailed(c, n.node, err)
+	}
+	if len(c.Headers) > 0 || len(n.trail.rows) > 0 {
+		n.id = binary.BigEndian.AppendUint64(append(n.id[:0], enc...), uint64(at.Start))
+		n.trail.note(c, n.id, k, at.End)
+	}
+	if has {
+		err = n.st.Set(enc, e, agg, c.Time)
+	} else {
+		err = n.st.Remove(enc, e, c.Time)
+	}
+	if err != nil {
+		return storeFailed(c, n.node, err)
+	}
+	return nil
+}
+
+// close passes on the results of the sessions that have closed since it was last called.
+func (n *sessionNode[K, V, A]) close(c *cursor) error {
+	last := n.firstOpen() - 1
+	if last <= n.closed {
+		return nil
+	}
+	from := n.closed + 1
+	n.closed = last
+	at, headers := c.Time, c.Headers
+	defer func() { c.Time, c.Headers = at, headers }()
+	c.Headers = nil // the record in hand is not the one that made these
+	for row := range n.st.Rows(from, last) {
+		c.Time = row.Start
+		if err := n.next(c, sessionOf(row.Key, row.Start), change[A]{new: row.Value, hasNew: true}); err != nil {
+			return err
+		}
+	}
+	if err := n.st.Err(); err != nil {
+		return storeFailed(c, n.node, fmt.Errorf("read closed sessions: %w", err))
+	}
+	return nil
+}
+
+// trailAs is the key in opening.memo of the trail of a windowed store, which several nodes may write.
+type trailAs string
+
+func trailOf[K any](o *opening, store string, key serde.Serde[K]) *trail[K] {
+	if t, ok := o.memo[trailAs(store)]; ok {
+		return t.(*trail[K])
+	}
+	t := &trail[K]{key: key}
+	o.memo[trailAs(store)] = t
+	return t
+}

@@ -1,0 +1,75 @@
+package streamstest_test
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/streams"
+	"github.com/leatstream/leat/streams/streamstest"
+)
+
+func sessionTopic[V any](name string, val serde.Serde[V]) streams.Topic[streams.Windowed[str], V] {
+	return streams.Topic[streams.Windowed[str], V]{Name: name, Key: serde.SessionWindowed(nstr), Value: val}
+}
+
+func (x *vector) session[V any](name string) streams.SessionStore[str, V] {
+	s := streams.SessionStore[str, V]{Name: name, Retention: time.Hour}
+	x.rows[name] = func(d *streamstest.Driver) (out []any) {
+		for _, r := range d.SessionStore(s).All() {
+			out = append(out, []any{asJSON(r.Key.Key), r.Key.Start.UnixMilli(), r.Key.End.UnixMilli(), asJSON(r.Value)})
+		}
+		return out
+	}
+	return s
+}
+
+func fives(grace time.Duration) streams.SessionWindows {
+	return streams.Session(5 * milli).Grace(grace * milli)
+}
+
+func countSessions(grace time.Duration) func(x *vector) {
+	return func(x *vector) {
+		x.Stream(strs("A")).GroupByKey().WindowedBySession(fives(grace)).Count(x.session[int64]("s")).To(sessionTopic("out", serde.Int64))
+	}
+}
+
+var _ = more(map[string]func(x *vector){
+	"session-count":    countSessions(100),
+	"session-grace":    countSessions(10),
+	"session-no-grace": countSessions(0),
+	"session-reduce": func(x *vector) {
+		x.Stream(strs("A")).GroupByKey().WindowedBySession(fives(100)).Reduce(x.session[str]("s"),
+			func(a, v str) (str, error) { return p(text(a) + "." + text(v)), nil }).To(sessionTopic("out", nstr))
+	},
+	"session-group-by": func(x *vector) {
+		x.Stream(strs("A")).GroupBy(func(_, v str) str { return v }).WindowedBySession(fives(20)).Count(x.session[int64]("s")).
+			To(sessionTopic("out", serde.Int64))
+	},
+	"session-key-mapper": func(x *vector) {
+		s := x.session[*int64]("s")
+		x.Stream(strs("A")).GroupByKey().WindowedBySession(fives(100)).Aggregate(s, func() *int64 { return num(0) },
+			func(_, _ str, n *int64) (*int64, error) { return num(*n + 1), nil },
+			func(_ str, a, b *int64) (*int64, error) { return num(*a + *b), nil }).
+			ToStream(func(w streams.Windowed[str]) str {
+				return p(fmt.Sprintf("%s@%d/%d", *w.Key, w.Start.UnixMilli(), w.End.UnixMilli()))
+			}).MapValues(func(_ str, n *int64) (str, error) {
+			if n == nil {
+				return p("gone"), nil
+			}
+			return p("n" + dec(*n)), nil
+		}).To(strs("out"))
+	},
+	"session-filter": func(x *vector) {
+		x.Stream(strs("A")).GroupByKey().WindowedBySession(fives(100)).Count(x.session[int64]("s")).
+			Filter(func(_ streams.Windowed[str], n int64) bool { return n >= 2 }).To(sessionTopic("out", serde.Int64))
+	},
+	"session-default-retention": func(x *vector) {
+		s := x.session[int64]("s")
+		s.Retention = 0
+		x.Stream(strs("A")).GroupByKey().WindowedBySession(fives(0)).Count(s).To(sessionTopic("out", serde.Int64))
+	},
+	"final-session": func(x *vector) {
+		x.Stream(strs("A")).GroupByKey().WindowedBySession(fives(10)).Final().Count(x.session[int64]("s")).To(sessionTopic("out", serde.Int64))
+	},
+})
