@@ -42,6 +42,8 @@ type storeDef struct {
 	owner   *graph.Node   // the table's node, if it is a table's
 	users   []*graph.Node // nodes that it is connected to
 	keepOld bool          // somebody needs old values
+	// unbuffered: somebody needs every update at once, whatever the descriptor says.
+	unbuffered bool
 	open    func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error)
 }
 

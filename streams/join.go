@@ -1,6 +1,8 @@
 package streams
 
 import (
+	"slices"
+
 	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/graph"
 )
@@ -23,7 +25,7 @@ func (s *KStream[K, V]) JoinTable[V2, R any](with *KTable[K, V2], join func(K, V
 				c.Task.Counters.NullDropped++
 				return nil
 			}
-			row, ok, err := get(c, rawKey(c, raw), k)
+			row, _, ok, err := get(c, rawKey(c, raw), k)
 			if err != nil {
 				return lookupFailed(c, node, err)
 			}
@@ -56,7 +58,7 @@ func (s *KStream[K, V]) LeftJoinTable[V2, R any](with *KTable[K, V2], join func(
 			}
 			var row *V2
 			if nullKey == nil || !nullKey(k) {
-				found, ok, err := get(c, rawKey(c, raw), k)
+				found, _, ok, err := get(c, rawKey(c, raw), k)
 				if err != nil {
 					return lookupFailed(c, node, err)
 				}
@@ -87,7 +89,7 @@ func lookupFailed(c *cursor, n *graph.Node, err error) error {
 
 func openLookup[K, V any](o *opening, t *KTable[K, V]) lookup[K, V] {
 	if t.get == nil {
-		return func(*cursor, []byte, K) (v V, ok bool, err error) { return v, false, nil }
+		return func(*cursor, []byte, K) (v V, at int64, ok bool, err error) { return v, 0, false, nil }
 	}
 	return t.get(o)
 }
@@ -123,22 +125,24 @@ func (s *KStream[K, V]) joined(b *Builder, table *graph.Node, kept bool, prefix 
 		node.Name = name
 	}
 	node.Relaxed = left
-	for _, st := range storesOf(table) {
-		for _, d := range s.b.stores {
-			if d.spec.Name == st {
-				d.use(node)
-			}
-		}
-	}
+	s.b.useAll(node, storesOf(table))
 	s.b.joined = append(s.b.joined, []*graph.Node{in.node, table})
 	return node, in
 }
 
-// storesOf returns the store from which the rows of a table node are looked up: its own, or that of what it is derived
+// storesOf returns the stores from which the rows of a table node are looked up: its own, or those of what it is derived
 // from.
 func storesOf(n *graph.Node) []string {
-	for len(n.Stores) == 0 && len(n.Parents) == 1 {
-		n = n.Parents[0]
+	if len(n.Stores) > 0 {
+		return slices.Clone(n.Stores)
 	}
-	return n.Stores
+	var out []string
+	for _, p := range n.Parents {
+		for _, s := range storesOf(p) {
+			if !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
 }

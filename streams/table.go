@@ -29,8 +29,8 @@ type KTable[K, V any] struct {
 	keyed serde.Serde[K]
 }
 
-// lookup reads a row; enc is the key encoded, or nil.
-type lookup[K, V any] func(c *cursor, enc []byte, k K) (v V, ok bool, err error)
+// lookup reads a row, and its time; enc is the key encoded, or nil.
+type lookup[K, V any] func(c *cursor, enc []byte, k K) (v V, at int64, ok bool, err error)
 
 // Table reads a topic as a table: a null value deletes, records with a null key are dropped and counted. With a zero
 // Store the table is not kept: it cannot be joined, and its updates have no old value.
@@ -120,12 +120,12 @@ func (t *KTable[K, V]) keep(d *storeDef) {
 	t.old = func() bool { d.keepOld = true; return true }
 	t.get = func(o *opening) lookup[K, V] {
 		st := typedStore[*state.KeyValueStore[K, V]](o, name)
-		return func(_ *cursor, enc []byte, k K) (v V, ok bool, err error) {
+		return func(_ *cursor, enc []byte, k K) (v V, at int64, ok bool, err error) {
 			e, err := st.Entry(enc, k)
-			if err != nil {
-				return v, false, err
+			if err != nil || !e.Exists {
+				return v, 0, false, err
 			}
-			return e.Value, e.Exists, nil
+			return e.Value, e.Time, true, nil
 		}
 	}
 }
@@ -175,7 +175,8 @@ func (t *KTable[K, V]) FilterNot(drop func(K, V) bool, into ...Store[K, V]) *KTa
 func (t *KTable[K, V]) filter(pred func(K, V) bool, want bool, into []Store[K, V]) *KTable[K, V] {
 	out := derive[K, V, V](t, "KTABLE-FILTER-", into)
 	f := total(pred)
-	out.derived(t, into, t.old(), func(k K, v V) (V, bool, error) {
+	kept := len(into) > 0 && into[0].Name != "" // then its rows tell
+	out.derived(t, into, !kept && t.old(), func(k K, v V) (V, bool, error) {
 		ok, err := call(f, k, v)
 		return v, ok == want, err
 	})
@@ -234,12 +235,13 @@ func (out *KTable[K, V2]) derived[V any](t *KTable[K, V], into []Store[K, V2], t
 		out.keyed = t.keyed
 		out.get = func(o *opening) lookup[K, V2] {
 			get := t.get(o)
-			return func(c *cursor, enc []byte, k K) (r V2, ok bool, err error) {
-				v, ok, err := get(c, enc, k)
+			return func(c *cursor, enc []byte, k K) (r V2, at int64, ok bool, err error) {
+				v, at, ok, err := get(c, enc, k)
 				if err != nil || !ok {
-					return r, false, err
+					return r, 0, false, err
 				}
-				return row(c, k, v)
+				r, ok, err = row(c, k, v)
+				return r, at, ok, err
 			}
 		}
 	}

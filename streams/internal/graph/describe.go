@@ -89,7 +89,7 @@ func describeNode(b *strings.Builder, n *Node, at *around) {
 		fmt.Fprintf(b, "Sink: %s (%s)\n      <-- %s\n", n.Name, topic, names(at.above))
 	default:
 		fmt.Fprintf(b, "Processor: %s (stores: [%s])\n      --> %s\n      <-- %s\n",
-			n.Name, strings.Join(n.Stores, ", "), names(at.below), names(at.above))
+			n.Name, strings.Join(slices.Sorted(slices.Values(n.Stores)), ", "), names(at.below), names(at.above))
 	}
 }
 
