@@ -5,15 +5,19 @@
 //
 //	Runtime.Run      starts everything, waits for everything
 //	worker.run       one per Config.Workers; owns its session, its tasks and their stores. Poll, process, punctuate, commit.
-//	restorer.run     one; reads changelogs with a client of its own while somebody asks for it, writes into shards
-//	restorer.begin   one per task that is being restored: asks for offsets, then hands over to restorer.run
+//	restorer.begin   one per set of tasks that a worker was given together: asks where the group and the log stand
+//	restorer.bring   one per task that is being restored
+//	restorer.replay  one per store that is being restored, restoreParallel at a time: reads its changelog, offset by offset.
+//	                 Another one, which it waits for, writes the shard.
 //
-// A worker hands a task's stores to the restorer and does not touch the task until the answer is on worker.restored.
+// A worker hands a task's stores to the restorer and does not touch them until the job's done is closed; the job is then
+// in worker.poll.restored. To drop a task that is being restored, it cancels the job and waits for done, too.
 //
 // # A commit
 //
 // worker.commit: flush the stores (changelog records and updates go to the producer), flush the producer, add the
 // processed positions and end the transaction, hand one state batch to the database's applier. Any error before the end is
-// known takes worker.reset: tasks are dropped, the session is opened again (which settles the transaction), and the tasks
-// come back as after a restart, from their own state and what their changelog has more.
+// known ends worker.life: worker.drop closes the tasks and kills the session, and worker.run begins the next life with a
+// new session, which settles the transaction. The tasks come back as after a restart, from their own state and what their
+// changelog has more.
 package runtime

@@ -141,9 +141,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		return stopped(ctx, err)
 	}
 	rt.subscribe(l)
-	if rt.restorer, err = newRestorer(&rt.cfg, rt.topics, &rt.replayed); err != nil {
-		return err
-	}
+	rt.restorer = newRestorer(&rt.cfg, rt.topics, &rt.replayed)
 	defer rt.restorer.close()
 	return errors.Join(rt.work(ctx), rt.leave(cl))
 }

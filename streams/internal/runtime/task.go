@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -46,8 +45,11 @@ type taskStore struct {
 	changelog  string // full name; empty if there is none
 	fromSource bool
 	topicID    [16]byte
-	next       int64 // changelog offset after the last record that is in the log; set by acknowledgements and restore
-	ack        func(*kgo.Record, error)
+	// next is the changelog offset after the last record that is in the log. While the task is restored it belongs to the
+	// restorer. Afterwards it is written by acknowledgements, in kgo's goroutine, and read by the worker after the flush of
+	// the producer has returned, when there are none under way.
+	next int64
+	ack  func(*kgo.Record, error)
 }
 
 // newTask opens a task. p are the partitions that the group gave for it.
@@ -84,7 +86,7 @@ func (w *worker) newTask(sub *engine.Sub, n int32, p []tp) (*task, error) {
 // close ends the task and gives its stores back. Whatever was not committed is dropped.
 func (t *task) close() error {
 	if t.job != nil {
-		t.job.cancel(context.Canceled)
+		t.job.cancel()
 		<-t.job.done
 	}
 	err := t.engine.Close()
@@ -159,7 +161,7 @@ func encodeInputs(parts []*part, offset func(*part) int64) []byte {
 const patience = time.Second
 
 // ready says how many records may be processed before a partition that has more on the log runs dry, so that records are
-// taken in the order of their timestamps across partitions where the log allows it (streams.md 2.1, 5).
+// taken in the order of their timestamps across partitions where the log allows it.
 func (t *task) ready(max int, now func() time.Time) int {
 	if len(t.parts) == 1 {
 		return max

@@ -37,9 +37,16 @@ type topicInfo struct {
 	id             [16]byte
 	partitions     int32
 	tombstonesKept time.Duration // changelogs: how long the cleaner keeps deletes
+	leaders        map[int32]leader
 }
 
-const topicInfoAge = time.Minute
+// leader is the broker that leads a partition, -1 if there is none now.
+type leader struct{ broker, epoch int32 }
+
+const (
+	topicInfoAge       = time.Minute
+	standardTombstones = 24 * time.Hour // Kafka's delete.retention.ms
+)
 
 func newTopics(cl *kgo.Client) *topics {
 	t := &topics{cl: cl, admin: kadm.NewClient(cl)}
@@ -94,9 +101,15 @@ func (t *topics) load(ctx context.Context, names ...string) error {
 		}
 		info := t.mu.known[name]
 		if info.id != d.ID {
-			info = topicInfo{}
+			info = topicInfo{tombstonesKept: standardTombstones} // until loadRetention knows better
 		}
-		info.id, info.partitions = d.ID, int32(len(d.Partitions))
+		info.id, info.partitions, info.leaders = d.ID, int32(len(d.Partitions)), make(map[int32]leader, len(d.Partitions))
+		for _, p := range d.Partitions {
+			info.leaders[p.Partition] = leader{p.Leader, p.LeaderEpoch}
+			if p.Err != nil {
+				info.leaders[p.Partition] = leader{-1, -1}
+			}
+		}
 		t.mu.known[name], t.mu.at[name] = info, now
 	}
 	return nil
@@ -104,7 +117,6 @@ func (t *topics) load(ctx context.Context, names ...string) error {
 
 // loadRetention learns how long the cleaner keeps the deletes of the changelogs. What cannot be learned is Kafka's default.
 func (t *topics) loadRetention(ctx context.Context, changelogs []string) error {
-	const standard = 24 * time.Hour
 	if len(changelogs) == 0 {
 		return nil
 	}
@@ -125,7 +137,7 @@ func (t *topics) loadRetention(ctx context.Context, changelogs []string) error {
 	for _, name := range changelogs {
 		info := t.mu.known[name]
 		if info.tombstonesKept = kept[name]; info.tombstonesKept == 0 {
-			info.tombstonesKept = standard
+			info.tombstonesKept = standardTombstones
 		}
 		t.mu.known[name] = info
 	}

@@ -318,7 +318,7 @@ func (w *worker) take() error {
 			}
 			w.tasks = append(w.tasks, t)
 			t.job = &restoreJob{task: t, done: make(chan struct{}), notify: w.arrived}
-			t.job.ctx, t.job.cancel = context.WithCancelCause(w.rt.restorer.ctx)
+			t.job.ctx, t.job.cancel = context.WithCancel(w.rt.restorer.ctx)
 			jobs = append(jobs, t.job)
 		}
 	}
@@ -462,13 +462,4 @@ func (w *worker) send(r *kgo.Record) {
 // acked is for changelog records.
 func (w *worker) acked(r *kgo.Record, err error) { w.sentAck(r, err) }
 
-func (w *worker) sleep(d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-w.ctx.Done():
-		return w.ctx.Err()
-	}
-}
+func (w *worker) sleep(d time.Duration) error { return sleep(w.ctx, d) }
