@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -326,7 +327,7 @@ func (b *Broker) readParts(req *fetchRequest, buf []byte) {
 		})
 		p.bounds = res.Bounds
 		if err != nil {
-			p.code = errorCode(err)
+			p.code = b.readError(err)
 			p.bounds = p.log.Bounds()
 			continue
 		}
@@ -338,6 +339,19 @@ func (b *Broker) readParts(req *fetchRequest, buf []byte) {
 			buf = buf[n:]
 		}
 	}
+}
+
+// readError is the code of an error of a read. Damage is said to the operator once, with its place and what can be done, and to
+// consumers as CORRUPT_MESSAGE, which they report; KAFKA_STORAGE_ERROR they would retry for ever without a word.
+func (b *Broker) readError(err error) int16 {
+	if !errors.Is(err, log.ErrCorrupt) {
+		return errorCode(err)
+	}
+	if _, said := b.damage.LoadOrStore(err.Error(), true); !said {
+		b.logger.Error("a segment is damaged: consumers cannot read past it. Restore the file from a copy, or let them skip it: "+
+			"reset their offsets beyond the segment, or move the log start with DeleteRecords", "error", err)
+	}
+	return kerr.CorruptMessage.Code
 }
 
 // fetchResponse is the answer to a fetch request.

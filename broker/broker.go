@@ -46,6 +46,7 @@ type Broker struct {
 	requestBytes  *semaphore.Weighted
 	responseBytes *semaphore.Weighted
 
+	damage     sync.Map // texts of damaged places that were logged
 	syncer     *log.Syncer
 	stopSyncer func() error
 	housework  sync.WaitGroup
