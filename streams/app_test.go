@@ -142,6 +142,11 @@ func (b *bench) start(cfg streams.Config, points *failpoint.Set) *running {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	return b.run(topology, cfg, points)
+}
+
+func (b *bench) run(topology *streams.Topology, cfg streams.Config, points *failpoint.Set) *running {
+	b.t.Helper()
 	app, err := streams.New(topology, cfg)
 	if err != nil {
 		b.t.Fatal(err)

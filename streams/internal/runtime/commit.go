@@ -46,7 +46,6 @@ func (w *worker) flush() (session.Positions, error) {
 			continue
 		}
 		if t.engine.Dirty() {
-			before := w.sent
 			err := t.engine.Flush(func(s state.Store, key, value []byte, ts int64) error { return w.changelog(t, s, key, value, ts) })
 			if err == nil {
 				err = w.sendErr
@@ -54,7 +53,6 @@ func (w *worker) flush() (session.Positions, error) {
 			if err != nil {
 				return nil, w.taskError(t, err)
 			}
-			t.wrote = t.wrote || w.sent != before
 			t.flushed = true
 		}
 		t.positions(at)
@@ -76,6 +74,7 @@ func (w *worker) changelog(t *task, store state.Store, key, value []byte, ts int
 	r.Topic, r.Partition, r.Key, r.Value = s.changelog, t.id.Partition, key, value
 	r.Timestamp = time.UnixMilli(ts)
 	w.sent += int64(len(key) + len(value) + 64)
+	t.wrote = true
 	return w.s.Send(r, s.ack)
 }
 

@@ -24,7 +24,7 @@ type task struct {
 	last    *taskStore // the store that was flushed last: they come in runs
 	job     *restoreJob
 	running bool
-	wrote   bool // something was sent since the last commit
+	wrote   bool // something was sent since the last commit: a position has to go with it, for the group to fence it
 	flushed bool // the stores were flushed and are not sealed
 }
 
@@ -54,11 +54,17 @@ type taskStore struct {
 
 // newTask opens a task. p are the partitions that the group gave for it.
 func (w *worker) newTask(sub *engine.Sub, n int32, p []tp) (*task, error) {
-	et, err := engine.NewTask(w.rt.cfg.Plan, sub, n, &w.env)
+	t := &task{byStore: map[string]*taskStore{}}
+	env := w.env
+	env.Send = func(r *kgo.Record) {
+		t.wrote = true
+		w.send(r)
+	}
+	et, err := engine.NewTask(w.rt.cfg.Plan, sub, n, &env)
 	if err != nil {
 		return nil, err
 	}
-	t := &task{id: et.ID(), engine: et, byStore: map[string]*taskStore{}}
+	t.id, t.engine = et.ID(), et
 	for _, at := range p {
 		t.parts = append(t.parts, &part{tp: at, task: t, position: -1, committed: -1, epoch: -1})
 	}

@@ -26,7 +26,7 @@ type worker struct {
 	ctx context.Context // ends with the application
 
 	s       *session.Session
-	env     engine.Env
+	env     engine.Env // of its tasks, but for Send
 	slab    engine.Slab
 	pool    engine.RecordPool
 	sent    int64 // bytes sent since the last commit
@@ -62,7 +62,7 @@ func newWorker(ctx context.Context, rt *Runtime, n int) *worker {
 	w := &worker{rt: rt, n: n, ctx: ctx, id: fmt.Sprintf("%s-%d", rt.cfg.InstanceID, n)}
 	w.log = rt.cfg.Logger.With("worker", n)
 	w.env = engine.Env{
-		AppID: rt.cfg.AppID, DB: rt.cfg.DB, Send: w.send, Records: &w.pool, Slab: &w.slab, Partitions: rt.topics.partitions,
+		AppID: rt.cfg.AppID, DB: rt.cfg.DB, Records: &w.pool, Slab: &w.slab, Partitions: rt.topics.partitions,
 		Now: time.Now, Sleep: w.sleep, Context: ctx, OnError: rt.cfg.OnError, Logger: w.log,
 	}
 	return w
