@@ -101,3 +101,43 @@ func (s *table[K, V]) pruneDirectory() {
 		}
 	}
 }
+
+// Clone returns a value that shares nothing with v.
+func (s *table[K, V]) Clone(v V) (V, error) {
+	if s.flat {
+		return v, nil
+	}
+	b, err := s.encodeValue(v)
+	if err != nil || b == nil {
+		return v, err
+	}
+	return s.val.Decode(s.valAt, b)
+}
+
+// Encode returns the bytes of a key; they are valid until the next call that gives a key without its bytes.
+func (s *WindowStore[K, V]) Encode(k K) ([]byte, error) { return s.encodeKey(k) }
+
+// Track has the store remember, in memory, that k has a window that starts at start, for Starts. enc is k encoded. Who
+// uses Starts tracks every window that it makes.
+func (s *WindowStore[K, V]) Track(enc []byte, start int64) error {
+	if _, err := s.spansOf(enc); err != nil {
+		return err
+	}
+	s.noteSpan(enc, Span{start, start})
+	return nil
+}
+
+// Starts appends to dst the starts of a key's windows that lie in [from, to] (milliseconds), in order. What it gives may
+// turn out not to exist: see the entry.
+func (s *WindowStore[K, V]) Starts(dst []int64, enc []byte, from, to int64) ([]int64, error) {
+	spans, err := s.spansOf(enc)
+	if err != nil {
+		return dst, err
+	}
+	for _, at := range spans {
+		if at.Start >= from && at.Start <= to && !s.hidden(at.Start) {
+			dst = append(dst, at.Start)
+		}
+	}
+	return dst, nil
+}

@@ -116,18 +116,6 @@ func (s *SessionStore[K, V]) Remove(enc []byte, e *Entry[SessionKey[K], V], ts i
 	return s.table.Remove(e, ts)
 }
 
-// Clone returns a value that shares nothing with v.
-func (s *SessionStore[K, V]) Clone(v V) (V, error) {
-	if s.flat {
-		return v, nil
-	}
-	b, err := s.encodeValue(v)
-	if err != nil || b == nil {
-		return v, err
-	}
-	return s.val.Decode(s.valAt, b)
-}
-
 // Advance tells the store the stream time in milliseconds. Sessions with end + Retention <= it are out of reach at once,
 // and removed at one of the next commits. See [WindowStore.Advance].
 func (s *SessionStore[K, V]) Advance(streamTime int64) {

@@ -40,7 +40,10 @@ func (s *WindowStore[K, V]) Entry(enc []byte, k K, start int64) (*Entry[K, V], e
 // Advance tells the store the stream time in milliseconds. Windows with start + Retention <= it are out of reach at
 // once, and removed at one of the next commits. Time does not go back, except by Abort, to what it was at the last Seal.
 func (s *WindowStore[K, V]) Advance(streamTime int64) {
-	s.streamTime = max(s.streamTime, streamTime)
+	if streamTime > s.streamTime {
+		s.streamTime = streamTime
+		s.pruneDirectory()
+	}
 }
 
 // expire deletes what is out of reach, in steps, since every range deletion costs something until it is compacted. It

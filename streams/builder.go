@@ -33,6 +33,7 @@ type Builder struct {
 	create       []engine.NewTopic
 	starters     []engine.Starter
 	mistakes     []error
+	checks       []func() // what can only be said in the end; run by Build
 }
 
 // storeDef is a store of the builder.
@@ -187,6 +188,9 @@ type builtSub struct {
 
 // Build checks the topology and returns it, or every mistake in it, joined.
 func (b *Builder) Build() (*Topology, error) {
+	for _, check := range b.checks {
+		check()
+	}
 	for _, name := range b.g.Duplicates() {
 		b.mistake("two nodes are named %q", name)
 	}

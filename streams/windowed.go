@@ -1,7 +1,6 @@
 package streams
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/leatstream/leat/serde"
@@ -15,6 +14,7 @@ type TimeWindowedKStream[K, V any] struct {
 	g     *KGroupedStream[K, V]
 	w     Windows
 	final bool
+	late  *lateRecords[K, V]
 }
 
 // WindowedBy parts each group by windows.
@@ -23,12 +23,15 @@ func (g *KGroupedStream[K, V]) WindowedBy(w Windows) *TimeWindowedKStream[K, V] 
 		g.s.b.mistake("WindowedBy: %w", err)
 		w = Tumbling(time.Second)
 	}
-	return &TimeWindowedKStream[K, V]{g: g, w: w}
+	return &TimeWindowedKStream[K, V]{g: g, w: w, late: &lateRecords[K, V]{g: g}}
 }
 
 // Final passes each window's result on once: when stream time passes the window's end and grace, and nothing can change
 // it any more. Results come in the order of the windows' starts, then of the keys' bytes.
 func (w *TimeWindowedKStream[K, V]) Final() *TimeWindowedKStream[K, V] {
+	if w.w.kind == unlimited || w.w.kind == custom {
+		w.g.s.b.mistake("Final: unlimited and custom windows have no final results")
+	}
 	out := *w
 	out.final = true
 	return &out
@@ -73,174 +76,119 @@ func (w *TimeWindowedKStream[K, V]) Aggregate[A any](into WindowStore[K, A], zer
 	})
 }
 
+// Late is the stream of the records that came too late for at least one of their windows. They are counted as well.
+func (w *TimeWindowedKStream[K, V]) Late() *KStream[K, V] { return w.late.stream() }
+
 // windowAggregate wires a windowed aggregating node.
 func windowAggregate[K, V, A any](w *TimeWindowedKStream[K, V], into WindowStore[K, A], prefix string, steps func(*graph.Node) step[K, V, A]) *WindowedKTable[K, A] {
 	b := w.g.s.b
 	name := b.g.Next(prefix)
-	size, live := ms(w.w.size), ms(w.w.size+w.w.grace)
+	d := w.w.store(b, into, w.g.s.key)
+	in := w.g.ready(d)
+	out := w.w.table[K, A](b, d, b.g.Add(graph.Processor, name, in.node), w.final)
+	d.own(b, out.node)
+	windowInput(in, out, d, out.node, w.w, d.spec.Name, w.late, steps)
+	return out
+}
+
+// store declares the store of windows.
+func (w *Windows) store[K, A any](b *Builder, into WindowStore[K, A], key serde.Serde[K]) *storeDef {
+	size, live := w.width(), w.live()
 	if into.Size != 0 && into.Size != size {
 		b.mistake("store %q is of windows of %v, but holds windows of %v", into.Name, into.Size, size)
 	}
 	retention := into.Retention
-	if retention == 0 {
+	switch {
+	case retention == 0:
 		retention = live
-	} else if retention < live {
+	case live == 0:
+		b.mistake("store %q keeps windows for %v, but an unlimited window does not end: leave Retention out", into.Name, retention)
+	case retention < live:
 		b.mistake("store %q keeps windows for %v, but they change for %v (size and grace): make Retention larger, or leave it out", into.Name, retention, live)
 	}
-	d := declareWindow(b, into, w.g.s.key, nil, size, retention)
-	in := w.g.ready(d)
-	out := &WindowedKTable[K, A]{b: b, node: b.g.Add(graph.Processor, name, in.node), out: &stage[Windowed[K], change[A]]{},
-		size: size, final: w.final}
-	d.own(b, out.node)
+	return declareWindow(b, into, key, nil, size, retention)
+}
+
+// table is the table of windows at a node.
+func (w *Windows) table[K, A any](b *Builder, d *storeDef, node *graph.Node, final bool) *WindowedKTable[K, A] {
+	out := &WindowedKTable[K, A]{b: b, node: node, out: &stage[Windowed[K], change[A]]{}, size: w.width(), final: final, wait: ms(w.grace)}
 	out.key, _ = d.spec.Key.(serde.Serde[K])
 	out.val, _ = d.spec.Value.(serde.Serde[A])
-	out.old = func() bool { d.keepOld = true; return !w.final }
+	out.old = func() bool { d.keepOld = true; return !final }
+	return out
+}
+
+// windowInput wires a stream to the table that it is aggregated into. clock names the node's observed time.
+func windowInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w Windows, clock string,
+	late *lateRecords[K, V], steps func(*graph.Node) step[K, V, A]) {
+	late.from(node)
 	raw := sameBytes(in.raw, out.key)
 	in.out.to(func(o *opening) fn[K, V] {
 		st := typedStore[*state.WindowStore[K, A]](o, d.spec.Name)
 		if st == nil {
 			return nil
 		}
-		n := &windowNode[K, V, A]{node: out.node, w: w.w, st: st, trail: trail[K]{key: out.key}, step: steps(out.node), flat: st.Flat(), raw: raw,
-			next: out.out.open(o), final: w.final, observed: o.task.Observe(d.spec.Name), nullKey: nullTest[K]()}
+		n := &windowNode[K, V, A]{node: node, w: w, st: st, trail: trailOf(o, d.spec.Name, out.key), step: steps(node), flat: st.Flat(), raw: raw,
+			next: out.out.open(o), final: out.final, clock: clockOf(o, clock), nullKey: nullTest[K](), late: late.open(o)}
 		n.start(o.task.Cursor())
 		return n.process
 	})
+}
+
+// clock is an operator's observed time; the inputs of a cogroup with final results share one.
+type clock struct {
+	observed *int64 // stream time of this node; -1 at first
+	closed   int64  // start of the last window whose final result has gone out; negative if none
+}
+
+// clockAs is the key in opening.memo of a clock.
+type clockAs string
+
+func clockOf(o *opening, name string) *clock {
+	if have, ok := o.memo[clockAs(name)]; ok {
+		return have.(*clock)
+	}
+	out := &clock{observed: o.task.Observe(name)}
+	o.memo[clockAs(name)] = out
 	return out
 }
 
-// windowNode is a windowed aggregate in one task.
-type windowNode[K, V, A any] struct {
-	node     *graph.Node
-	w        Windows
-	st       *state.WindowStore[K, A]
-	trail    trail[K]
-	step     step[K, V, A]
-	next     fn[Windowed[K], change[A]]
-	nullKey  func(K) bool
-	observed *int64 // stream time of this node; -1 at first
-	closed   int64  // start of the last window whose final result has gone out; negative if none
-	final    bool
-	flat     bool
-	raw      bool
+// lateRecords is the stream of late records of some windows, if anybody asks for it: before the aggregates that refuse
+// them, or after.
+type lateRecords[K, V any] struct {
+	g     *KGroupedStream[K, V]
+	s     *KStream[K, V]
+	nodes []*graph.Node
 }
 
-// start wires the store's updates, unless only final results go out. What was closed before a restart stays closed.
-func (n *windowNode[K, V, A]) start(c *cursor) {
-	n.closed = n.lastClosed()
-	if *n.observed >= 0 {
-		n.st.Advance(*n.observed)
+func (l *lateRecords[K, V]) stream() *KStream[K, V] {
+	if l.s == nil {
+		b := l.g.s.b
+		l.s = &KStream[K, V]{b: b, node: b.g.Add(graph.Processor, b.g.Next("KSTREAM-LATE-"), l.nodes...), out: &stage[K, V]{}, key: l.g.s.key, val: l.g.s.val}
+		b.checks = append(b.checks, func() {
+			if len(l.nodes) == 0 {
+				b.mistake("Late: nothing aggregates these windows, so nothing is late for them")
+			}
+		})
 	}
-	if n.final {
+	return l.s
+}
+
+// from makes an aggregating node one that late records come from.
+func (l *lateRecords[K, V]) from(n *graph.Node) {
+	if l == nil {
 		return
 	}
-	n.st.OnUpdate(func(u state.Update[K, A]) error {
-		at, headers := c.Time, c.Headers
-		c.Time, c.Headers = u.Time, n.trail.of(u.KeyBytes, u.Start)
-		err := n.next(c, n.key(u.Key, u.Start), change[A]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
-		c.Time, c.Headers = at, headers
-		return err
-	})
+	l.nodes = append(l.nodes, n)
+	if l.s != nil {
+		l.s.node.Parents = append(l.s.node.Parents, n)
+		n.Children = append(n.Children, l.s.node)
+	}
 }
 
-func (n *windowNode[K, V, A]) key(k K, start int64) Windowed[K] {
-	return Windowed[K]{Key: k, Start: fromMillis(start), End: fromMillis(start + n.w.size)}
-}
-
-func (n *windowNode[K, V, A]) process(c *cursor, k K, v V) error {
-	if n.nullKey != nil && n.nullKey(k) {
-		c.Task.Counters.NullDropped++
+func (l *lateRecords[K, V]) open(o *opening) fn[K, V] {
+	if l == nil || l.s == nil {
 		return nil
 	}
-	if c.Time > *n.observed {
-		*n.observed = c.Time
-	}
-	open := *n.observed - n.w.grace // windows that end later are open
-	enc := rawKey(c, n.raw)
-	for start := n.w.first(c.Time); start <= c.Time; start += n.w.advance {
-		if start+n.w.size <= open {
-			c.Task.Counters.Late++
-			continue
-		}
-		if err := n.add(c, enc, k, v, start); err != nil {
-			return err
-		}
-	}
-	if n.final {
-		if err := n.close(c); err != nil {
-			return err
-		}
-	}
-	n.st.Advance(*n.observed)
-	return nil
-}
-
-func (n *windowNode[K, V, A]) add(c *cursor, enc []byte, k K, v V, start int64) error {
-	e, err := n.st.Entry(enc, k, start)
-	if err != nil {
-		if e, err = n.noEntry(c, enc, k, start, err); err != nil {
-			return unlessSkipped(err)
-		}
-	}
-	if !n.flat && e.Exists {
-		if err := n.st.BeforeChange(e); err != nil {
-			return storeFailed(c, n.node, err)
-		}
-	}
-	at := c.Time
-	if e.Exists && e.Time > at {
-		at = e.Time
-	}
-	agg, has, err := n.step(c, k, v, e.Value, e.Exists)
-	if err != nil {
-		return unlessSkipped(err)
-	}
-	if len(c.Headers) > 0 || len(n.trail.rows) > 0 {
-		n.trail.note(c, enc, k, start)
-	}
-	if has {
-		err = n.st.Set(e, agg, at)
-	} else {
-		err = n.st.Remove(e, at)
-	}
-	if err != nil {
-		return storeFailed(c, n.node, err)
-	}
-	return nil
-}
-
-func (n *windowNode[K, V, A]) noEntry(c *cursor, enc []byte, k K, start int64, err error) (*state.Entry[K, A], error) {
-	return noEntry(c, n.node, n.trail.key, enc, k, err, func(enc []byte, k K) (*state.Entry[K, A], error) { return n.st.Entry(enc, k, start) })
-}
-
-// lastClosed returns the start of the last window that has closed; negative if none has.
-func (n *windowNode[K, V, A]) lastClosed() int64 {
-	end := *n.observed - n.w.grace - n.w.size
-	if end < 0 {
-		return -1
-	}
-	return end / n.w.advance * n.w.advance
-}
-
-// close passes on the results of the windows that have closed since it was last called.
-func (n *windowNode[K, V, A]) close(c *cursor) error {
-	last := n.lastClosed()
-	if last <= n.closed {
-		return nil
-	}
-	from := n.closed + 1
-	n.closed = last
-	at, headers := c.Time, c.Headers
-	defer func() { c.Time, c.Headers = at, headers }()
-	c.Headers = nil // the record in hand is not the one that made these
-	for row := range n.st.Rows(from, last) {
-		c.Time = row.Time
-		if err := n.next(c, n.key(row.Key, row.Start), change[A]{new: row.Value, hasNew: true}); err != nil {
-			return err
-		}
-	}
-	if err := n.st.Err(); err != nil {
-		return storeFailed(c, n.node, fmt.Errorf("read closed windows: %w", err))
-	}
-	return nil
+	return l.s.out.open(o)
 }

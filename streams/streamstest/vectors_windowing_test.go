@@ -2,6 +2,8 @@ package streamstest_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/leatstream/leat/serde"
@@ -72,4 +74,53 @@ var _ = more(map[string]func(x *vector){
 	"final-session": func(x *vector) {
 		x.Stream(strs("A")).GroupByKey().WindowedBySession(fives(10)).Final().Count(x.session[int64]("s")).To(sessionTopic("out", serde.Int64))
 	},
+	// window
+	"unlimited-count": func(x *vector) {
+		s := x.window[int64]("w")
+		s.Retention = 0
+		x.Stream(strs("A")).GroupByKey().WindowedBy(streams.Unlimited(time.UnixMilli(0))).Count(s).To(windowedTopic("out", 0, serde.Int64))
+	},
+	"unlimited-start-on": func(x *vector) {
+		s := x.window[int64]("w")
+		s.Retention = 0
+		x.Stream(strs("A")).GroupByKey().WindowedBy(streams.Unlimited(time.UnixMilli(50))).Count(s).ToStream(keyAtStart).To(topic[str, int64]("out"))
+	},
+	"custom-windows": func(x *vector) {
+		pairs := func(at time.Time, add func(start, end time.Time)) {
+			begin := at.UnixMilli() / 61 * 61
+			if middle := begin + 30; at.UnixMilli() < middle {
+				add(time.UnixMilli(begin), time.UnixMilli(middle))
+			} else {
+				add(time.UnixMilli(middle), time.UnixMilli(begin+61))
+			}
+		}
+		x.Stream(strs("A")).GroupByKey().WindowedBy(streams.Custom(31*milli, pairs).Grace(5 * milli)).Count(x.window[int64]("w")).
+			ToStream(keyAtStart).To(topic[str, int64]("out"))
+	},
+	// sliding
+	"sliding-count": countWindows(streams.Sliding(10*milli).Grace(100*milli), 10*milli),
+	"sliding-grace": countWindows(streams.Sliding(10*milli).Grace(5*milli), 10*milli),
+	"sliding-aggregate": func(x *vector) {
+		x.Stream(strs("A")).GroupByKey().WindowedBy(streams.Sliding(5*milli).Grace(100*milli)).Aggregate(x.window[str]("w"), func() str { return p("") },
+			func(_, v, a str) (str, error) {
+				all := runes(text(a) + text(v))
+				slices.Sort(all)
+				return p(strings.Join(all, "")), nil
+			}).To(windowedTopic("out", 5*milli, nstr))
+	},
+	"sliding-group-by": func(x *vector) {
+		x.Stream(strs("A")).GroupBy(firstChar).WindowedBy(streams.Sliding(10*milli).Grace(20*milli)).Reduce(x.window[str]("w"),
+			func(a, v str) (str, error) { return p(text(a) + "," + text(v)), nil }).To(windowedTopic("out", 10*milli, nstr))
+	},
 })
+
+func keyAtStart(w streams.Windowed[str]) str {
+	return p(fmt.Sprintf("%s@%d", *w.Key, w.Start.UnixMilli()))
+}
+
+func firstChar(_, v str) str {
+	if v == nil || *v == "" {
+		return v
+	}
+	return p(runes(*v)[0])
+}

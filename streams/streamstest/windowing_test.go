@@ -4,10 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/streams"
+	"github.com/leatstream/leat/streams/streamstest"
 )
 
 // Windowing as Leat decides; what it shares with Apache Kafka Streams the golden vectors show.
@@ -116,4 +123,153 @@ func (asJSONSerde[T]) Append(dst []byte, _ serde.Place, v T) ([]byte, error) {
 
 func (asJSONSerde[T]) Decode(_ serde.Place, data []byte) (v T, err error) {
 	return v, json.Unmarshal(data, &v)
+}
+
+// Days and months are those of the time zone: a day is 23 hours long where the clocks are put forward, and 25 where they
+// are put back.
+func TestCalendarWindows(t *testing.T) {
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := func(year int, month time.Month, day, hour int) time.Time {
+		return time.Date(year, month, day, hour, 0, 0, 0, zone)
+	}
+	type window struct{ start, end time.Time }
+	for _, c := range []struct {
+		each streams.Period
+		at   time.Time
+		want window
+	}{
+		{streams.Day, local(2026, 3, 29, 12), window{local(2026, 3, 29, 0), local(2026, 3, 30, 0)}},
+		{streams.Day, local(2026, 10, 25, 23), window{local(2026, 10, 25, 0), local(2026, 10, 26, 0)}},
+		{streams.Week, local(2026, 4, 1, 5), window{local(2026, 3, 30, 0), local(2026, 4, 6, 0)}},
+		{streams.Week, local(2026, 3, 29, 23), window{local(2026, 3, 23, 0), local(2026, 3, 30, 0)}},
+		{streams.Month, local(2026, 2, 28, 23), window{local(2026, 2, 1, 0), local(2026, 3, 1, 0)}},
+		{streams.Year, local(2024, 12, 31, 23), window{local(2024, 1, 1, 0), local(2025, 1, 1, 0)}},
+	} {
+		out := streams.Topic[streams.Windowed[string], int64]{Name: "out", Key: serde.SessionWindowed(serde.String)}
+		d := driver(t, func(b *streams.Builder) {
+			b.Stream(plain).GroupByKey().WindowedBy(streams.Calendar(c.each, zone)).Final().
+				Count(streams.WindowStore[string, int64]{Name: "w"}).ToStream(streams.WindowedKey).To(out)
+		})
+		d.Send(plain, "k", "v", streamstest.At(c.want.start))
+		d.Send(plain, "k", "v", streamstest.At(c.at))
+		d.Send(plain, "k", "v", streamstest.At(c.want.end.Add(-time.Millisecond)))
+		if got := d.Read(out); len(got) != 0 {
+			t.Errorf("%v: %v before the window's end", c.at, show(got))
+		}
+		d.Send(plain, "k", "v", streamstest.At(c.want.end))
+		d.Send(plain, "k", "late", streamstest.At(c.at))
+		got := d.Read(out)
+		if len(got) != 1 || !got[0].Key.Start.Equal(c.want.start) || !got[0].Key.End.Equal(c.want.end) || got[0].Value != 3 {
+			t.Errorf("%v: got %v, want 3 from %v to %v", c.at, got, c.want.start, c.want.end)
+		}
+	}
+}
+
+// What comes too late goes to the stream that Late gives, once a record, whether that is asked for before the aggregate or
+// after; it is counted for each window that refuses it.
+func TestLateRecordsAreAStream(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		d := driver(t, func(b *streams.Builder) {
+			w := b.Stream(plain).GroupBy(func(k, _ string) string { return "g" + k }).WindowedBy(streams.Hopping(10*milli, 5*milli))
+			if first {
+				w.Late().To(plainOut)
+			}
+			w.Count(streams.WindowStore[string, int64]{Name: "w"})
+			if !first {
+				w.Late().To(plainOut)
+			}
+		})
+		d.Send(plain, "k", "in time", at(20))
+		d.Send(plain, "k", "half", at(12))
+		d.Send(plain, "k", "late", at(3))
+		want(t, show(d.Read(plainOut)), "gk=half@12", "gk=late@3")
+	}
+	var b streams.Builder
+	b.Stream(plain).GroupByKey().WindowedBy(tens(0)).Late().To(plainOut)
+	if _, err := b.Build(); err == nil || !strings.Contains(err.Error(), "nothing aggregates these windows") {
+		t.Errorf("late records of nothing: %v", err)
+	}
+}
+
+// A custom function that gives a window which cannot be is that record's error.
+func TestCustomWindowsThatCannotBe(t *testing.T) {
+	out := streams.Topic[string, int64]{Name: "out"}
+	build := func(b *streams.Builder) {
+		w := streams.Custom(10*milli, func(at time.Time, add func(start, end time.Time)) {
+			size := 10 * milli
+			if at.UnixMilli() == 7 {
+				size *= 2
+			}
+			add(at.Truncate(10*milli), at.Truncate(10*milli).Add(size))
+		})
+		b.Stream(plain).GroupByKey().WindowedBy(w).Count(streams.WindowStore[string, int64]{Name: "w"}).
+			ToStream(func(w streams.Windowed[string]) string { return w.Key }).To(out)
+	}
+	d := driver(t, build, streams.Config{OnError: func(context.Context, *streams.RecordError) streams.Decision { return streams.Skip() }})
+	d.Send(plain, "k", "v", at(5))
+	d.Send(plain, "k", "v", at(7))
+	d.Send(plain, "k", "v", at(8))
+	want(t, show(d.Read(out)), "k=1@5", "k=2@8")
+	var b streams.Builder
+	w := b.Stream(plain).GroupByKey()
+	w.WindowedBy(streams.Custom(time.Second, nil))
+	w.WindowedBy(streams.Calendar(0, nil))
+	w.WindowedBy(streams.Unlimited(time.UnixMilli(-1)))
+	w.WindowedBy(streams.Unlimited(time.UnixMilli(0))).Final()
+	_, err := b.Build()
+	for _, want := range []string{"without a function", "windows of size 0s", "an unlimited window from 1969", "no final results"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the mistake %q is missing: %v", want, err)
+		}
+	}
+}
+
+// 48, 49: the windows of random records are those that hold the same records as a slow search finds, also over restarts.
+func TestSlidingWindowsEqualAModel(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
+	const size = 10
+	store := streams.WindowStore[string, []string]{Name: "w", Value: asJSONSerde[[]string]{}}
+	d := driver(t, func(b *streams.Builder) {
+		b.Stream(plain).GroupByKey().WindowedBy(streams.Sliding(size*milli).Grace(time.Hour)).Aggregate(store, func() []string { return nil },
+			func(_, v string, a []string) ([]string, error) { a = append(a, v); slices.Sort(a); return a, nil })
+	})
+	times := make(map[int64][]string)
+	for i := range 150 {
+		ts := int64(r.IntN(120))
+		v := fmt.Sprintf("%03d", i)
+		times[ts] = append(times[ts], v)
+		d.Send(plain, "k", v, at(ts))
+		if i%40 == 39 {
+			d.Restart()
+		}
+	}
+	holds := func(start int64) (in []string) {
+		for ts, vs := range times {
+			if ts >= start && ts <= start+size {
+				in = append(in, vs...)
+			}
+		}
+		slices.Sort(in)
+		return in
+	}
+	model := make(map[int64]string)
+	for ts := range times {
+		left := max(0, ts-size)
+		model[left] = fmt.Sprint(holds(left))
+		if in := holds(ts + 1); len(in) > 0 {
+			model[ts+1] = fmt.Sprint(in)
+		}
+	}
+	got := make(map[int64]string)
+	for _, row := range d.WindowStore(store).All() {
+		got[row.Key.Start.UnixMilli()] = fmt.Sprint(row.Value)
+	}
+	if diff := cmp.Diff(model, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }
