@@ -80,3 +80,29 @@ func TestZombieThatOnlyPunctuatesIsFenced(t *testing.T) {
 		}
 	})
 }
+
+// Where reading begins at the end of a topic, that is decided once: what comes while the application is away is read when
+// it is back, even if it had read nothing before.
+func TestWhatBeganAtTheEndOfATopicGoesOnFromThere(t *testing.T) {
+	onEach(t, func(t *testing.T, b *bench) {
+		var bl streams.Builder
+		bl.Stream(streams.Topic[string, string]{Name: b.in}, streams.Source{Reset: streams.Latest}).
+			GroupByKey().
+			Count(streams.Store[string, int64]{Name: "counts"}).
+			ToStream().To(streams.Topic[string, int64]{Name: b.out})
+		topology, err := bl.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.say(map[string]int64{}, "too", "early")
+		app := b.run(topology, b.config("a"), nil)
+		app.ready(t)
+		app.stop()
+		if err := app.wait(t); err != nil {
+			t.Fatal(err)
+		}
+		b.say(map[string]int64{}, "these", "are", "read")
+		b.run(topology, b.config("a"), nil)
+		b.results().expect(map[string]int64{"0": 1, "1": 1, "2": 1}) // by key
+	})
+}

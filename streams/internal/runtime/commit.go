@@ -112,8 +112,8 @@ func (w *worker) seal(at session.Positions) error {
 	var batch *state.Batch
 	now := time.Now()
 	for _, t := range w.tasks {
-		t.noteCommitted(at)
-		if !t.flushed || len(t.stores) == 0 {
+		moved := t.noteCommitted(at)
+		if len(t.stores) == 0 || !t.flushed && !(moved && t.unlogged()) {
 			continue
 		}
 		t.flushed = false

@@ -1,11 +1,15 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/streams/internal/session"
 )
@@ -77,4 +81,48 @@ func askBounds(ctx context.Context, cfg *Config, admin *kadm.Client, inputs, cha
 		return nil, err
 	}
 	return b, nil
+}
+
+// adjust says where a partition begins of which the group has no offset; the client's default is the start. It runs in the
+// client's goroutine, before or after the task of the partition was started.
+func (w *worker) adjust(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	for topic, ps := range at {
+		for p, o := range ps {
+			if o.EpochOffset().Offset >= 0 {
+				continue
+			}
+			switch {
+			case w.rt.none[topic]:
+				return nil, &session.Error{Op: "begin to read " + tp{topic, p}.String(), Fatal: true,
+					Err: errors.New("the group has no offset for it, and the source says that it must have one")}
+			case w.rt.latest[topic]:
+				ends, err := w.rt.topics.admin.ListCommittedOffsets(ctx, topic)
+				if err != nil {
+					return nil, fmt.Errorf("the end of %s: %w", topic, err)
+				}
+				end, ok := ends.Lookup(topic, p)
+				if !ok || end.Err != nil {
+					return nil, fmt.Errorf("the end of %s/%d: %w", topic, p, cmp.Or[error](end.Err, kerr.UnknownTopicOrPartition))
+				}
+				begin, _ := w.begin(tp{topic, p}, end.Offset)
+				ps[p] = kgo.NewOffset().At(begin)
+			}
+		}
+	}
+	return at, nil
+}
+
+// begin returns where a partition that begins at the log's end does so: whoever asks first decides, with the end that it
+// has seen. It returns false for a partition that begins at the start.
+func (w *worker) begin(p tp, end int64) (int64, bool) {
+	if !w.rt.latest[p.topic] {
+		return 0, false
+	}
+	w.ends.Lock()
+	defer w.ends.Unlock()
+	if at, ok := w.ends.at[p]; ok {
+		return at, true
+	}
+	w.ends.at[p] = end
+	return end, true
 }

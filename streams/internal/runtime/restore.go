@@ -111,6 +111,7 @@ func (r *restorer) begin(jobs []*restoreJob) {
 // bring brings the stores of one task to where they belong. When it returns, nobody touches them any more.
 func (r *restorer) bring(j *restoreJob, b *bounds) error {
 	j.bounds = b
+	j.task.learn(b)
 	var replays []*replay
 	for _, s := range j.task.stores {
 		rp, err := r.prepare(j, s, b)
@@ -144,7 +145,7 @@ func (r *restorer) prepare(j *restoreJob, s *taskStore, b *bounds) (*replay, err
 		return nil, err
 	}
 	if s.changelog == "" {
-		if want := j.task.inputs(b); has && string(pos.Inputs) != string(want) {
+		if want := j.task.inputs(); has && string(pos.Inputs) != string(want) {
 			log.Warn("store is emptied: it has no changelog, and does not stand where the group's offsets do")
 			return nil, sh.Wipe()
 		}

@@ -220,25 +220,6 @@ func (rt *Runtime) subscribe(l *engine.Layout) {
 	rt.sources = slices.Sorted(maps.Keys(all))
 }
 
-// adjust says where a partition begins of which the group has no offset; the client's default is the start.
-func (rt *Runtime) adjust(_ context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-	for topic, ps := range at {
-		for p, o := range ps {
-			if o.EpochOffset().Offset >= 0 {
-				continue
-			}
-			switch {
-			case rt.none[topic]:
-				return nil, &session.Error{Op: "begin to read " + tp{topic, p}.String(), Fatal: true,
-					Err: errors.New("the group has no offset for it, and the source says that it must have one")}
-			case rt.latest[topic]:
-				ps[p] = kgo.NewOffset().AtEnd()
-			}
-		}
-	}
-	return at, nil
-}
-
 // stateTasks lists the tasks that this instance has state of, for the balancer.
 func (rt *Runtime) stateTasks() []string {
 	var ids []string

@@ -34,6 +34,8 @@ type part struct {
 	task      *task
 	position  int64 // below it everything was enqueued
 	committed int64 // what the group has, or where reading began
+	stored    bool  // the group has committed
+	begins    bool  // reading begins at committed, which is to be committed once, as the log's end will be elsewhere later
 	epoch     int32
 	end       int64     // the log's end as far as known: while position is below, records are on their way
 	waiting   time.Time // since when the task waits for this partition; zero: it does not
@@ -105,21 +107,27 @@ func (t *task) close() error {
 	return nil
 }
 
-// start opens the task's processors after its stores are there. latest says which topics begin at their end.
-func (t *task) start(latest map[string]bool) error {
-	b := t.job.bounds
+// learn notes where the group's offsets stand, before the stores are restored.
+func (t *task) learn(b *bounds) {
+	for _, p := range t.parts {
+		p.end, p.committed = b.end[p.tp], b.start[p.tp]
+		if c, ok := b.committed[p.tp]; ok {
+			p.committed, p.epoch, p.stored = c.Offset, c.Epoch, true
+		}
+	}
+}
+
+// start opens the task's processors after its stores are there. begin gives the offset at which the session begins to read
+// a partition that has none and begins at its end.
+func (t *task) start(begin func(at tp, end int64) (int64, bool)) error {
 	var metadata []string
 	for _, p := range t.parts {
-		p.end = b.end[p.tp]
-		if c, ok := b.committed[p.tp]; ok {
-			p.committed, p.epoch = c.Offset, c.Epoch
-			if c.Metadata != "" {
-				metadata = append(metadata, c.Metadata)
+		if !p.stored {
+			if at, ok := begin(p.tp, p.end); ok {
+				p.committed, p.begins = at, true
 			}
-		} else if latest[p.topic] {
-			p.committed = b.end[p.tp]
-		} else {
-			p.committed = b.start[p.tp]
+		} else if m := t.job.bounds.committed[p.tp].Metadata; m != "" {
+			metadata = append(metadata, m)
 		}
 		p.position = p.committed
 	}
@@ -130,14 +138,15 @@ func (t *task) start(latest map[string]bool) error {
 	return nil
 }
 
-// inputs is how the group's offsets stand for the task, for stores without a changelog: topic, partition, offset of each
-// source partition, in order.
-func (t *task) inputs(b *bounds) []byte {
+// inputs is how the group's offsets stand for the task, for stores without a changelog: topic, partition and offset of
+// each source partition, in order; -1 where the group has none. A store is at the position that it says after a commit,
+// and is good at the next start if it says the same then.
+func (t *task) inputs() []byte {
 	return encodeInputs(t.parts, func(p *part) int64 {
-		if c, ok := b.committed[p.tp]; ok {
-			return c.Offset
+		if !p.stored {
+			return -1
 		}
-		return -1
+		return p.committed
 	})
 }
 
@@ -194,12 +203,17 @@ func (t *task) ready(max int, now func() time.Time) int {
 	return n
 }
 
-// positions adds what is to be committed: what moved, and one position of a task that wrote without moving, so that the
-// group's generation fences it.
+// positions adds what is to be committed: what moved, where reading began at a log's end, and one position of a task that
+// wrote without moving, so that the group's generation fences it.
 func (t *task) positions(at session.Positions) {
 	moved := false
 	var still *part
 	meta := ""
+	for _, p := range t.parts {
+		if p.begins {
+			at.Set(p.topic, p.p, session.Position{Offset: p.committed, Epoch: -1})
+		}
+	}
 	t.engine.Positions(func(topic string, partition int32, next int64, epoch int32) {
 		p := t.part(topic, partition)
 		if p == nil {
@@ -235,14 +249,21 @@ func (t *task) part(topic string, partition int32) *part {
 	return nil
 }
 
-// committed notes that at is committed.
-func (t *task) noteCommitted(at session.Positions) {
+// noteCommitted notes that at is committed. moved reports whether it holds a position of the task.
+func (t *task) noteCommitted(at session.Positions) (moved bool) {
 	for _, p := range t.parts {
 		if pos, ok := at[p.topic][p.p]; ok {
-			p.committed, p.epoch = pos.Offset, pos.Epoch
+			p.committed, p.epoch, p.stored, p.begins = pos.Offset, pos.Epoch, true, false
+			moved = true
 		}
 	}
 	t.wrote = false
+	return moved
+}
+
+// unlogged reports whether the task has a store without a changelog: such a store moves with every position.
+func (t *task) unlogged() bool {
+	return slices.ContainsFunc(t.stores, func(s *taskStore) bool { return s.changelog == "" })
 }
 
 // position is where a store stands after the commit.
@@ -250,7 +271,7 @@ func (t *task) position(store string, now time.Time) state.Position {
 	s := t.byStore[store]
 	switch {
 	case s == nil || s.changelog == "":
-		return state.Position{At: now, Inputs: encodeInputs(t.parts, func(p *part) int64 { return p.committed })}
+		return state.Position{At: now, Inputs: t.inputs()}
 	case s.fromSource:
 		if p := t.part(s.changelog, t.id.Partition); p != nil {
 			return state.Position{TopicID: s.topicID, Offset: max(p.committed, 0), At: now}

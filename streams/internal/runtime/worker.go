@@ -43,6 +43,10 @@ type worker struct {
 
 	up atomic.Bool // joined, and every task runs
 
+	ends struct { // where reading begins at the end of the log; adjust and start agree by it
+		sync.Mutex
+		at map[tp]int64
+	}
 	poll struct {
 		sync.Mutex
 		cancel   context.CancelFunc
@@ -99,12 +103,15 @@ func (w *worker) life() (progressed bool, err error) {
 	sc := session.Config{
 		Group: cfg.AppID, Topics: w.rt.sources, InstanceID: w.id, Client: cfg.Client, Logger: w.log, Failpoints: cfg.Failpoints,
 		TransactionTimeout: cfg.TransactionTimeout, SessionTimeout: cfg.SessionTimeout, HeartbeatInterval: cfg.HeartbeatInterval,
-		PauseAssigned: true, OnChange: w.wake, Adjust: w.rt.adjust,
+		PauseAssigned: true, OnChange: w.wake, Adjust: w.adjust,
 		Balancer: w.balancer,
 	}
 	if cfg.ExactlyOnce {
 		sc.TransactionalID = cfg.AppID + "-" + w.id
 	}
+	w.ends.Lock()
+	w.ends.at = map[tp]int64{}
+	w.ends.Unlock()
 	w.s, err = session.Open(w.ctx, sc)
 	if err != nil {
 		return false, err
@@ -345,8 +352,11 @@ func (w *worker) startRestored() error {
 		if j.err != nil {
 			return cmp.Or(w.ctx.Err(), j.err)
 		}
-		if err := t.start(w.rt.latest); err != nil {
+		if err := t.start(w.begin); err != nil {
 			return err
+		}
+		if slices.ContainsFunc(t.parts, func(p *part) bool { return p.begins }) {
+			w.moved = true
 		}
 		w.rt.show(t)
 		w.log.Info("task runs", "task", t.id.String())
