@@ -34,13 +34,21 @@ type App struct {
 	}
 }
 
-// New returns an instance that does nothing until Run. Its error names the field of cfg that cannot be.
+// New returns an instance that does nothing until Run. Its error names the field of cfg that cannot be, or the source that
+// reads topics by a pattern, which is not built yet.
 func New(t *Topology, cfg Config) (*App, error) {
 	if t == nil {
 		return nil, errors.New("streams.New without a topology: give it what Builder.Build returned")
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("streams.New: %w", err)
+	}
+	for _, sub := range t.plan.Subs {
+		for _, src := range sub.Sources {
+			if src.Pattern != "" {
+				return nil, fmt.Errorf("streams.New: %s reads the topics that match %q, which applications cannot do yet: name them, with Topic.Name and Topic.Also", src.Node, src.Pattern)
+			}
+		}
 	}
 	return &App{topology: t, cfg: cfg.withDefaults(), ready: make(chan struct{})}, nil
 }
