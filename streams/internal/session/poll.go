@@ -17,15 +17,23 @@ func (s *Session) Poll(ctx context.Context, n int) (kgo.Fetches, error) {
 		return nil, err
 	}
 	fetches := s.cl.PollRecords(ctx, n)
+	if len(fetches) == 0 { // a rebalance was faster at what it was woken for, and kgo then does not count it as a poll
+		s.hold()
+	}
 	s.held = true // also where ctx was done: kgo counts that as a poll
 	return s.checked(fetches)
+}
+
+// hold holds rebalances back, after one that was let through.
+func (s *Session) hold() {
+	s.cl.PollRecords(s.expired, 1)
+	s.held = true
 }
 
 // TryPoll is Poll without waiting for records; it still waits for a rebalance that was let through.
 func (s *Session) TryPoll(n int) (kgo.Fetches, error) {
 	if !s.held {
-		s.cl.PollRecords(s.expired, n)
-		s.held = true
+		s.hold()
 	}
 	if err := s.brokenErr(); err != nil {
 		return nil, err
