@@ -147,16 +147,12 @@ func (s *Session) addOffsets(ctx context.Context, at Positions) error {
 	if s.cfg.InstanceID != "" {
 		req.InstanceID = &s.cfg.InstanceID
 	}
-	for topic, partitions := range at {
-		t := kmsg.NewTxnOffsetCommitRequestTopic()
-		t.Topic = topic
-		for partition, pos := range partitions {
-			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = partition, pos.Offset, pos.Epoch, &pos.Metadata
-			t.Partitions = append(t.Partitions, p)
-		}
-		req.Topics = append(req.Topics, t)
-	}
+	type partition = kmsg.TxnOffsetCommitRequestTopicPartition
+	req.Topics = offsets(at, func(name string, ps []partition) kmsg.TxnOffsetCommitRequestTopic {
+		return kmsg.TxnOffsetCommitRequestTopic{Topic: name, Partitions: ps}
+	}, func(p int32, pos Position) partition {
+		return partition{Partition: p, Offset: pos.Offset, LeaderEpoch: pos.Epoch, Metadata: &pos.Metadata}
+	})
 	err = s.insist(ctx, func(member string, generation int32) error {
 		req.MemberID, req.Generation = member, generation
 		resp, err := req.RequestWith(ctx, s.cl)
@@ -165,8 +161,8 @@ func (s *Session) addOffsets(ctx context.Context, at Positions) error {
 		}
 		for _, t := range resp.Topics {
 			for _, p := range t.Partitions {
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-					return fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, err)
+				if err := refused(t.Topic, p.Partition, p.ErrorCode); err != nil {
+					return err
 				}
 			}
 		}
@@ -187,16 +183,12 @@ func (s *Session) commitOffsets(ctx context.Context, at Positions) error {
 	if s.cfg.InstanceID != "" {
 		req.InstanceID = &s.cfg.InstanceID
 	}
-	for topic, partitions := range at {
-		t := kmsg.NewOffsetCommitRequestTopic()
-		t.Topic = topic
-		for partition, pos := range partitions {
-			p := kmsg.NewOffsetCommitRequestTopicPartition()
-			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = partition, pos.Offset, pos.Epoch, &pos.Metadata
-			t.Partitions = append(t.Partitions, p)
-		}
-		req.Topics = append(req.Topics, t)
-	}
+	type partition = kmsg.OffsetCommitRequestTopicPartition
+	req.Topics = offsets(at, func(name string, ps []partition) kmsg.OffsetCommitRequestTopic {
+		return kmsg.OffsetCommitRequestTopic{Topic: name, Partitions: ps}
+	}, func(p int32, pos Position) partition {
+		return partition{Partition: p, Offset: pos.Offset, LeaderEpoch: pos.Epoch, Metadata: &pos.Metadata}
+	})
 	err := s.insist(ctx, func(member string, generation int32) error {
 		req.MemberID, req.Generation = member, generation
 		resp, err := req.RequestWith(ctx, s.cl)
@@ -205,14 +197,35 @@ func (s *Session) commitOffsets(ctx context.Context, at Positions) error {
 		}
 		for _, t := range resp.Topics {
 			for _, p := range t.Partitions {
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-					return fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, err)
+				if err := refused(t.Topic, p.Partition, p.ErrorCode); err != nil {
+					return err
 				}
 			}
 		}
 		return nil
 	})
 	return Wrap("commit offsets of group "+s.cfg.Group, err)
+}
+
+// offsets makes the topics of a request that commits positions.
+func offsets[T, P any](at Positions, topic func(string, []P) T, partition func(int32, Position) P) []T {
+	topics := make([]T, 0, len(at))
+	for name, ps := range at {
+		all := make([]P, 0, len(ps))
+		for p, pos := range ps {
+			all = append(all, partition(p, pos))
+		}
+		topics = append(topics, topic(name, all))
+	}
+	return topics
+}
+
+// refused is the error that the answer to a commit has for a partition, if any.
+func refused(topic string, partition int32, code int16) error {
+	if err := kerr.ErrorForCode(code); err != nil {
+		return fmt.Errorf("%s/%d: %w", topic, partition, err)
+	}
+	return nil
 }
 
 // insist calls f, as the member that the assignment was given to, until it succeeds or fails for good.
