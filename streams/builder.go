@@ -45,7 +45,7 @@ type storeDef struct {
 	keepOld bool          // somebody needs old values
 	// unbuffered: somebody needs every update at once, whatever the descriptor says.
 	unbuffered bool
-	open    func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error)
+	open       func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error)
 }
 
 type repartitionDef struct {

@@ -89,7 +89,7 @@ func describeNode(b *strings.Builder, n *Node, at *around) {
 		fmt.Fprintf(b, "Sink: %s (%s)\n      <-- %s\n", n.Name, topic, names(at.above))
 	default:
 		fmt.Fprintf(b, "Processor: %s (stores: [%s])\n      --> %s\n      <-- %s\n",
-			n.Name, strings.Join(slices.Sorted(slices.Values(n.Stores)), ", "), names(at.below), names(at.above))
+			n.Name, strings.Join(inSet(n.Stores), ", "), names(at.below), names(at.above))
 	}
 }
 
@@ -115,6 +115,13 @@ func hashOrder(nodes []*Node) []*Node {
 	slices.SortStableFunc(out, func(a, b *Node) int {
 		return cmp.Compare(bucket(a.Name, table), bucket(b.Name, table))
 	})
+	return out
+}
+
+// inSet returns names in the order of a java.util.HashSet.
+func inSet(names []string) []string {
+	out := slices.Clone(names)
+	slices.SortStableFunc(out, func(a, b string) int { return cmp.Compare(bucket(a, 16), bucket(b, 16)) })
 	return out
 }
 
