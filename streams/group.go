@@ -133,10 +133,17 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], into Store[K, A], prefix st
 	in := g.ready(d)
 	out := &KTable[K, A]{b: b, node: b.g.Add(graph.Processor, name, in.node), out: &stage[K, change[A]]{}, key: in.key}
 	out.keep(d)
-	nullKey, nullVal, node := nullTest[K](), nullTest[V](), out.node
+	aggregateInput(in, out, d.spec.Name, out.node, make)
+	return out
+}
+
+// aggregateInput wires a stream to the table that it is aggregated into, which lives in a store.
+func aggregateInput[K, V, A any](in *KStream[K, V], out *KTable[K, A], store string, node *graph.Node,
+	make func(*graph.Node, *state.KeyValueStore[K, A]) step[K, V, A]) {
+	nullKey, nullVal := nullTest[K](), nullTest[V]()
 	raw := sameBytes(in.raw, out.keyed)
 	in.out.to(func(o *opening) fn[K, V] {
-		st := out.store(o)
+		st := out.storeNamed(o, store)
 		if st.st == nil {
 			return nil
 		}
@@ -169,5 +176,4 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], into Store[K, A], prefix st
 			return st.write(c, e, enc, agg, has, at)
 		}
 	})
-	return out
 }

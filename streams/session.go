@@ -218,7 +218,7 @@ func sessionInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *
 			return nil
 		}
 		n := &sessionNode[K, V, A]{node: node, w: w, st: st, trail: trailOf(o, d.spec.Name, out.key), steps: steps(node), flat: st.Flat(), raw: raw,
-			next: out.out.open(o), final: out.final, observed: o.task.Observe(clock), nullKey: nullTest[K]()}
+			next: out.out.open(o), final: out.final, clock: clockOf(o, clock), nullKey: nullTest[K]()}
 		n.start(o.task.Cursor())
 		return n.process
 	})

@@ -11,27 +11,26 @@ import (
 
 // sessionNode is a session aggregate in one task.
 type sessionNode[K, V, A any] struct {
-	node     *graph.Node
-	w        SessionWindows
-	st       *state.SessionStore[K, A]
-	trail    *trail[K]
-	steps    sessionSteps[K, V, A]
-	next     fn[Windowed[K], change[A]]
-	nullKey  func(K) bool
-	observed *int64 // stream time of this node; -1 at first
-	closed   int64  // the last end whose final results have gone out; negative if none
-	final    bool
-	flat     bool
-	raw      bool
-	found    []state.Span // of the record in hand
-	id       []byte
+	node    *graph.Node
+	w       SessionWindows
+	st      *state.SessionStore[K, A]
+	trail   *trail[K]
+	steps   sessionSteps[K, V, A]
+	next    fn[Windowed[K], change[A]]
+	nullKey func(K) bool
+	clock   *clock // closed: the last end whose final results have gone out
+	final   bool
+	flat    bool
+	raw     bool
+	found   []state.Span // of the record in hand
+	id      []byte
 }
 
 // start wires the store's updates, unless only final results go out. What was closed before a restart stays closed.
 func (n *sessionNode[K, V, A]) start(c *cursor) {
-	n.closed = n.firstOpen() - 1
-	if *n.observed >= 0 {
-		n.st.Advance(*n.observed)
+	n.clock.closed = n.firstOpen() - 1
+	if *n.clock.observed >= 0 {
+		n.st.Advance(*n.clock.observed)
 	}
 	if n.final {
 		return
@@ -50,15 +49,15 @@ func sessionOf[K any](k state.SessionKey[K], end int64) Windowed[K] {
 }
 
 // firstOpen is the earliest end of a session that may still change.
-func (n *sessionNode[K, V, A]) firstOpen() int64 { return *n.observed - n.w.gap - n.w.grace }
+func (n *sessionNode[K, V, A]) firstOpen() int64 { return *n.clock.observed - n.w.gap - n.w.grace }
 
 func (n *sessionNode[K, V, A]) process(c *cursor, k K, v V) error {
 	if n.nullKey != nil && n.nullKey(k) {
 		c.Task.Counters.NullDropped++
 		return nil
 	}
-	if c.Time > *n.observed {
-		*n.observed = c.Time
+	if c.Time > *n.clock.observed {
+		*n.clock.observed = c.Time
 	}
 	if err := unlessSkipped(n.add(c, k, v)); err != nil {
 		return err
@@ -68,7 +67,7 @@ func (n *sessionNode[K, V, A]) process(c *cursor, k K, v V) error {
 			return err
 		}
 	}
-	n.st.Advance(*n.observed)
+	n.st.Advance(*n.clock.observed)
 	return nil
 }
 
@@ -182,11 +181,11 @@ func (n *sessionNode[K, V, A]) write(c *cursor, enc []byte, k K, at state.Span, 
 // close passes on the results of the sessions that have closed since it was last called.
 func (n *sessionNode[K, V, A]) close(c *cursor) error {
 	last := n.firstOpen() - 1
-	if last <= n.closed {
+	if last <= n.clock.closed {
 		return nil
 	}
-	from := n.closed + 1
-	n.closed = last
+	from := n.clock.closed + 1
+	n.clock.closed = last
 	at, headers := c.Time, c.Headers
 	defer func() { c.Time, c.Headers = at, headers }()
 	c.Headers = nil // the record in hand is not the one that made these

@@ -110,6 +110,11 @@ func rawKey(c *cursor, raw bool) []byte {
 // keep makes d the store of the table.
 func (t *KTable[K, V]) keep(d *storeDef) {
 	d.own(t.b, t.node)
+	t.kept(d)
+}
+
+// kept makes d the store that the table's rows are looked up in.
+func (t *KTable[K, V]) kept(d *storeDef) {
 	name := d.spec.Name
 	if s, ok := d.spec.Key.(serde.Serde[K]); ok {
 		t.key, t.keyed = s, s
@@ -131,8 +136,9 @@ func (t *KTable[K, V]) keep(d *storeDef) {
 }
 
 // store opens the table's store, and wires its updates to the table's children.
-func (t *KTable[K, V]) store(o *opening) *kept[K, V] {
-	name := t.node.Stores[0]
+func (t *KTable[K, V]) store(o *opening) *kept[K, V] { return t.storeNamed(o, t.node.Stores[0]) }
+
+func (t *KTable[K, V]) storeNamed(o *opening, name string) *kept[K, V] {
 	memo := keptAs(name)
 	if have, ok := o.memo[memo]; ok {
 		return have.(*kept[K, V])

@@ -2,6 +2,7 @@ package streamstest_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -124,3 +125,44 @@ func firstChar(_, v str) str {
 	}
 	return p(runes(*v)[0])
 }
+
+func tagged(tag string) func(k, v, a str) (str, error) {
+	return func(_, v, a str) (str, error) { return p(text(a) + tag + text(v)), nil }
+}
+
+func empty() str { return p("") }
+
+func cogroupAB(x *vector) *streams.CogroupedKStream[str, str] {
+	a, b := x.Stream(strs("A")).GroupByKey(), x.Stream(strs("B")).GroupByKey()
+	return a.Cogroup(tagged("A")).Cogroup(b, tagged("B"))
+}
+
+func cogroupWindows(w streams.Windows) func(x *vector) {
+	return func(x *vector) {
+		cogroupAB(x).WindowedBy(w).Aggregate(x.window[str]("c"), empty).To(windowedTopic("out", 10*milli, nstr))
+	}
+}
+
+var _ = more(map[string]func(x *vector){
+	"cogroup": func(x *vector) { cogroupAB(x).Aggregate(x.kv[str, str]("c"), empty).ToStream().To(strs("out")) },
+	"cogroup-types": func(x *vector) {
+		a := x.Stream(strs("A")).GroupByKey()
+		b := x.Stream(topic[str, *int64]("B")).GroupByKey()
+		c := x.Stream(topic[str, *float64]("C")).GroupByKey()
+		a.Cogroup(func(_, v str, n int64) (int64, error) { return n + int64(size(v)), nil }).
+			Cogroup(b, func(_ str, v *int64, n int64) (int64, error) { return n + *v, nil }).
+			Cogroup(c, func(_ str, v *float64, n int64) (int64, error) { return n*2 + int64(math.Floor(*v)), nil }).
+			Aggregate(x.kv[str, int64]("c"), func() int64 { return 0 }).ToStream().To(topic[str, int64]("out"))
+	},
+	"cogroup-rekeyed": func(x *vector) {
+		a := x.Stream(strs("A")).GroupBy(firstChar).Named("ga")
+		b := x.Stream(strs("B")).GroupByKey()
+		a.Cogroup(tagged("A")).Cogroup(b, tagged("B")).Aggregate(x.kv[str, str]("c"), empty).ToStream().To(strs("out"))
+	},
+	"cogroup-tumbling": cogroupWindows(tens(5)),
+	"cogroup-hopping":  cogroupWindows(streams.Hopping(10*milli, 5*milli).Grace(50 * milli)),
+	"cogroup-sliding":  cogroupWindows(streams.Sliding(10 * milli).Grace(50 * milli)),
+	"cogroup-one": func(x *vector) {
+		x.Stream(strs("A")).GroupByKey().Cogroup(tagged("A")).Aggregate(x.kv[str, str]("c"), func() str { return p("z") }).ToStream().To(strs("out"))
+	},
+})

@@ -273,3 +273,30 @@ func TestSlidingWindowsEqualAModel(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// A cogroup has sessions too; with final results its streams close them together, each once.
+func TestCogroupsOfSessions(t *testing.T) {
+	out := sessionOut(serde.String)
+	other := streams.Topic[string, int64]{Name: "B"}
+	for _, final := range []bool{false, true} {
+		d := driver(t, func(b *streams.Builder) {
+			w := b.Stream(plain).GroupByKey().Cogroup(func(_, v, a string) (string, error) { return a + v, nil }).
+				Cogroup(b.Stream(other).GroupByKey(), func(_ string, n int64, a string) (string, error) { return a + fmt.Sprint(n), nil }).
+				WindowedBySession(streams.Session(5 * milli))
+			if final {
+				w = w.Final()
+			}
+			w.Aggregate(streams.SessionStore[string, string]{Name: "s"}, func() string { return "" },
+				func(_, a, b string) (string, error) { return a + b, nil }).ToStream(streams.WindowedKey).To(out)
+		})
+		d.Send(plain, "k", "x", at(1))
+		d.Send(other, "k", 7, at(4))
+		d.Send(other, "b", 1, at(30))
+		d.Send(plain, "b", "y", at(31))
+		if final {
+			want(t, show(d.Read(out)), "k[1,4)=x7@4")
+		} else {
+			want(t, show(d.Read(out)), "k[1,1)=x@1", "k[1,4)=x7@4", "b[30,30)=1@30", "b[30,31)=1y@31")
+		}
+	}
+}
