@@ -15,7 +15,8 @@ type Topic[K, V any] struct {
 	Value serde.Serde[V]
 	// Also names further topics that a source reads together with Name.
 	Also []string
-	// Pattern makes a source read every topic whose whole name matches this regular expression; Name is left empty.
+	// Pattern makes a source read every topic whose whole name matches this regular expression; Name is left empty. So far
+	// only streamstest takes it: New refuses it with an error.
 	Pattern string
 	// Time gives the event time of a source's records, if it is not their own timestamp. partition is the latest time of
 	// the records before r in its partition, or the zero time. A time before 1970 drops the record.
