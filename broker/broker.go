@@ -127,19 +127,47 @@ func (b *Broker) startSyncer() {
 	go func() { done <- b.syncer.Run(ctx) }()
 }
 
-// retainEvery is how often retention looks at the logs, as often as Kafka does.
-const retainEvery = 5 * time.Minute
+// retainEvery and compactEvery are how often retention and compaction look at the logs, as often as Kafka does.
+const (
+	retainEvery  = 5 * time.Minute
+	compactEvery = 15 * time.Second
+)
 
-// retain deletes what the topics' retention lets go, until the broker closes.
+// retain deletes what the topics' retention lets go and compacts what is to be compacted, until the broker closes. One
+// goroutine does both, one log at a time: neither is urgent, and both read much.
 func (b *Broker) retain() {
-	tick := time.NewTicker(retainEvery)
-	defer tick.Stop()
+	retention, compaction := time.NewTicker(retainEvery), time.NewTicker(compactEvery)
+	defer retention.Stop()
+	defer compaction.Stop()
 	for {
 		select {
 		case <-b.ctx.Done():
 			return
-		case now := <-tick.C:
+		case now := <-retention.C:
 			b.retainAll(now)
+		case now := <-compaction.C:
+			b.compactAll(now)
+		}
+	}
+}
+
+// compactAll compacts the logs that have enough to gain. The internal topics shorten themselves, see rewriteLogs.
+func (b *Broker) compactAll(now time.Time) {
+	for _, t := range b.topics.Load().byName {
+		if t.Internal {
+			continue
+		}
+		for p, l := range t.parts {
+			c, err := l.Clean(b.ctx, log.CleanOptions{Now: now})
+			switch {
+			case b.ctx.Err() != nil:
+				return
+			case errors.Is(err, log.ErrDeleted):
+			case err != nil:
+				b.logger.Error("compaction failed; the partition grows until it works", "topic", t.Name, "partition", p, "err", err)
+			case c.Segments > 0:
+				b.logger.Info("partition compacted", "topic", t.Name, "partition", p, "segments", c.Segments, "bytesBefore", c.Before, "bytesAfter", c.After)
+			}
 		}
 	}
 }

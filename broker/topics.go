@@ -181,10 +181,23 @@ func (b *Broker) logConfig(m meta.Topic, p int32) log.Config {
 		MaxTimestampBehind: milliseconds(s.Long("message.timestamp.before.max.ms")),
 		Compact:            s.Has("cleanup.policy", "compact"),
 		Delete:             s.Has("cleanup.policy", "delete"),
+		MinDirtyRatio:      dirtyRatio(s),
+		MinCompactionLag:   milliseconds(s.Long("min.compaction.lag.ms")),
+		MaxCompactionLag:   milliseconds(s.Long("max.compaction.lag.ms")),
+		TombstoneRetention: max(milliseconds(s.Long("delete.retention.ms")), 1),
 		RetentionBytes:     s.Long("retention.bytes"),
 		RetentionAge:       milliseconds(s.Long("retention.ms")),
 		Logger:             b.logger,
 	}
+}
+
+// dirtyRatio is min.cleanable.dirty.ratio; 0, which is Kafka's word for always, is negative to a log.
+func dirtyRatio(s meta.Settings) float64 {
+	r, err := strconv.ParseFloat(s.Text("min.cleanable.dirty.ratio"), 64)
+	if err == nil && r <= 0 {
+		return -1
+	}
+	return r
 }
 
 // milliseconds converts a configured time; what is too long for a Duration is for ever.

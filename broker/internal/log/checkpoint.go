@@ -19,6 +19,7 @@ const (
 	epochFile    = "leader-epoch-checkpoint" // Kafka's: version, count, "epoch startOffset" lines
 	metadataFile = "partition.metadata"      // Kafka's: version and topic id
 	startFile    = "log-start-offset"        // ours: the log start with a checksum
+	cleanFile    = "cleaner-offset"          // ours, in the same form: compacted up to here
 	maxSmallFile = 16 << 20
 )
 
@@ -66,14 +67,21 @@ func readEpochs(fsys vfs.FS, dir string) ([]epochEntry, error) {
 
 // writeStart makes a new log start durable.
 func writeStart(fsys vfs.FS, dir string, start int64) error {
-	body := fmt.Sprintf("1\n%d\n", start)
-	body += fmt.Sprintf("%08x\n", crc32.Checksum([]byte(body), castagnoli))
-	return vfs.ReplaceFile(fsys, path.Join(dir, startFile), []byte(body))
+	return writeOffset(fsys, dir, startFile, start)
 }
 
 // readStart returns 0 if there is no file.
-func readStart(fsys vfs.FS, dir string) (int64, error) {
-	name := path.Join(dir, startFile)
+func readStart(fsys vfs.FS, dir string) (int64, error) { return readOffset(fsys, dir, startFile) }
+
+func writeOffset(fsys vfs.FS, dir, file string, offset int64) error {
+	body := fmt.Sprintf("1\n%d\n", offset)
+	body += fmt.Sprintf("%08x\n", crc32.Checksum([]byte(body), castagnoli))
+	return vfs.ReplaceFile(fsys, path.Join(dir, file), []byte(body))
+}
+
+// readOffset returns 0 if there is no file.
+func readOffset(fsys vfs.FS, dir, file string) (int64, error) {
+	name := path.Join(dir, file)
 	data, err := vfs.ReadFile(fsys, name, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil

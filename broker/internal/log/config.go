@@ -40,8 +40,17 @@ type Config struct {
 	// Compact asks for the latest record of each key, Delete for retention; both may be set. Neither means Delete.
 	// On a log with Compact, records of clients must have keys.
 	Compact, Delete bool
-	RetentionBytes  int64         // with Delete: keep about so many bytes; zero or negative: any amount
-	RetentionAge    time.Duration // with Delete: keep records so long; zero or negative: for ever
+
+	// A log with Compact is compacted when more than MinDirtyRatio of its closed segments never was (default 0.5; negative:
+	// whenever there is anything), or when records of these are older than MaxCompactionLag (zero or negative: never for
+	// that). Segments with records younger than MinCompactionLag are left alone. TombstoneRetention is how long a tombstone
+	// stays after the first compaction that met it; default 24 hours, negative: not at all.
+	MinDirtyRatio                      float64
+	MinCompactionLag, MaxCompactionLag time.Duration
+	TombstoneRetention                 time.Duration
+
+	RetentionBytes int64         // with Delete: keep about so many bytes; zero or negative: any amount
+	RetentionAge   time.Duration // with Delete: keep records so long; zero or negative: for ever
 
 	// ProducerExpiry forgets an idle producer after so long; default 24 hours. Never while it has a transaction open.
 	ProducerExpiry time.Duration
@@ -73,6 +82,12 @@ func (c Config) withDefaults(dir string) Config {
 	}
 	if c.ProducerExpiry <= 0 {
 		c.ProducerExpiry = 24 * time.Hour
+	}
+	if c.MinDirtyRatio == 0 {
+		c.MinDirtyRatio = 0.5
+	}
+	if c.TombstoneRetention == 0 {
+		c.TombstoneRetention = 24 * time.Hour
 	}
 	if !c.Compact {
 		c.Delete = true

@@ -46,6 +46,7 @@ type Log struct {
 	left  atomic.Bool // closed or deleted: mu.gone says which
 
 	work  syncWork
+	clean cleaner
 	watch watchers
 
 	mu struct {
@@ -177,6 +178,8 @@ func (l *Log) Close() error {
 	if !l.leave(ErrClosed) {
 		return nil
 	}
+	l.clean.Lock() // a compaction under way ends soon now
+	defer l.clean.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	err := l.mu.failed
@@ -197,6 +200,8 @@ func (l *Log) Delete() error {
 	if !l.leave(ErrDeleted) {
 		return nil
 	}
+	l.clean.Lock() // or it could write into the directory while it is removed
+	defer l.clean.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range *l.view.Load() {

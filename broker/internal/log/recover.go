@@ -118,7 +118,7 @@ func (r *recovery) list() (bases []int64, err error) {
 	for _, name := range names {
 		stem, suffix, _ := strings.Cut(name, ".")
 		base, err := strconv.ParseInt(stem, 10, 64)
-		if strings.HasSuffix(name, ".tmp") {
+		if strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, cleanedSuffix) {
 			if err := r.l.fsys.Remove(path.Join(r.l.dir, name)); err != nil {
 				return nil, err
 			}

@@ -161,7 +161,7 @@ func (s *segment) note(b record.Batch, pos int64, interval int) {
 	if pos == 0 {
 		s.firstTS = b.MaxTimestamp()
 	}
-	if ts := b.MaxTimestamp(); ts > s.mu.maxTS {
+	if ts := b.MaxTimestamp(); ts > s.mu.maxTS && b.Count() > 0 {
 		s.mu.Lock()
 		s.mu.maxTS, s.mu.maxAt = ts, b.LastOffset()
 		s.mu.Unlock()

@@ -187,7 +187,9 @@ func (l *Log) newestBelow(s *segment, limit int64) (int64, error) {
 		if b.BaseOffset() >= limit {
 			return true
 		}
-		ts = max(ts, b.MaxTimestamp())
+		if b.Count() > 0 {
+			ts = max(ts, b.MaxTimestamp())
+		}
 		return false
 	})
 	if err != nil {
