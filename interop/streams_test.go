@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -18,9 +19,11 @@ func TestStreamsOnApacheKafka(t *testing.T) {
 	addr := apacheKafka(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout", "8m", "./streams/internal/session", "./streams")
+	c := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout", "5m", "./streams/internal/session", "./streams")
 	c.Dir = ".."
 	c.Env = append(os.Environ(), "LEAT_TEST_BOOTSTRAP="+addr)
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGQUIT) } // a test that hangs says where
+	c.WaitDelay = 10 * time.Second
 	out, err := c.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {

@@ -252,12 +252,20 @@ func (d *storeDef) order() int {
 	return last
 }
 
-func (s *builtSub) openStores(t *engine.Task) ([]state.Store, error) {
-	var out []state.Store
+func (s *builtSub) openStores(t *engine.Task) (out []state.Store, err error) {
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, st := range out { // so that they can be opened again
+			err = errors.Join(err, st.Close())
+		}
+		out = nil
+	}()
 	for _, d := range s.stores {
 		sh, err := t.Env().DB.Shard(d.spec.Name, t.ID().Partition, d.shard)
 		if err != nil {
-			return nil, fmt.Errorf("store %q: %w", d.spec.Name, err)
+			return out, fmt.Errorf("store %q: %w", d.spec.Name, err)
 		}
 		topic := d.spec.Changelog.In(t.Env().AppID)
 		if d.spec.Changelog.Name == "" {
@@ -265,7 +273,7 @@ func (s *builtSub) openStores(t *engine.Task) ([]state.Store, error) {
 		}
 		st, err := d.open(t, sh, topic)
 		if err != nil {
-			return nil, fmt.Errorf("store %q: %w", d.spec.Name, err)
+			return out, fmt.Errorf("store %q: %w", d.spec.Name, err)
 		}
 		out = append(out, st)
 	}

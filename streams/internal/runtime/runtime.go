@@ -60,12 +60,21 @@ type Runtime struct {
 		sync.Mutex
 		shards map[string]map[int32]*state.Shard // of the tasks that run, by store
 		tasks  map[int]int32                     // task counts by sub-topology
+		claims map[engine.TaskID]*claim          // the tasks that have their stores open here
 	}
+}
+
+// claim is one task whose stores are open. The group may give a task to another worker of this process before the one
+// that had it has closed its stores; the other one waits for that.
+type claim struct {
+	owner   *worker
+	waiting []*worker
 }
 
 // New returns a runtime that does nothing yet.
 func New(cfg Config) *Runtime {
 	rt := &Runtime{cfg: cfg}
+	rt.mu.claims = map[engine.TaskID]*claim{}
 	rt.mu.shards, rt.mu.tasks = map[string]map[int32]*state.Shard{}, map[int]int32{}
 	return rt
 }
@@ -107,6 +116,32 @@ func (rt *Runtime) hide(t *task) {
 	for _, s := range t.stores {
 		delete(rt.mu.shards[s.store.Name()], t.id.Partition)
 	}
+}
+
+// claim says that w is about to open the stores of a task. If it returns false another worker has them open, and w is
+// woken when it has closed them.
+func (rt *Runtime) claim(id engine.TaskID, w *worker) bool {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	c := rt.mu.claims[id]
+	if c == nil {
+		rt.mu.claims[id] = &claim{owner: w}
+		return true
+	}
+	if c.owner != w && !slices.Contains(c.waiting, w) {
+		c.waiting = append(c.waiting, w)
+	}
+	return c.owner == w
+}
+
+// release says that the stores of a task are closed.
+func (rt *Runtime) release(id engine.TaskID) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, w := range rt.mu.claims[id].waiting {
+		w.wake()
+	}
+	delete(rt.mu.claims, id)
 }
 
 // Restored counts the changelog records that were replayed into stores. Any goroutine may call it.

@@ -41,7 +41,8 @@ type worker struct {
 	next      time.Time // when to commit
 	refreshed time.Time // when positions were last renewed without a change
 
-	up atomic.Bool // joined, and every task runs
+	waits bool        // for a task that another worker of this process still has open
+	up    atomic.Bool // joined, and every task runs
 
 	ends struct { // where reading begins at the end of the log; adjust and start agree by it
 		sync.Mutex
@@ -152,10 +153,9 @@ func (w *worker) drop(clean bool) error {
 	}
 	var errs []error
 	for _, t := range w.tasks {
-		w.rt.hide(t)
-		errs = append(errs, t.close())
+		errs = append(errs, w.give(t))
 	}
-	w.tasks, w.parts, w.owned = nil, nil, nil
+	w.tasks, w.parts, w.owned, w.waits = nil, nil, nil, false
 	if clean {
 		w.s.Close()
 	} else {
@@ -269,7 +269,7 @@ func (w *worker) changes() error {
 		w.log.Info("the topology has changed since the group gave out its tasks: asking it to do so again")
 		w.s.Client().ForceRebalance()
 	}
-	if len(changes) == 0 {
+	if len(changes) == 0 && !w.waits {
 		return nil
 	}
 	return w.take()
@@ -290,16 +290,23 @@ func (w *worker) revoked(gone session.Partitions) error {
 			}
 			w.tasks = slices.DeleteFunc(w.tasks, func(o *task) bool { return o == t })
 			w.log.Info("task given up", "task", t.id.String())
-			w.rt.hide(t)
-			errs = append(errs, t.close())
+			errs = append(errs, w.give(t))
 		}
 	}
 	return errors.Join(errs...)
 }
 
+// give closes a task, for whoever gets it next.
+func (w *worker) give(t *task) error {
+	w.rt.hide(t)
+	defer w.rt.release(t.id)
+	return t.close()
+}
+
 // take makes the tasks whose partitions are all ours, and has them restored.
 func (w *worker) take() error {
-	var jobs []*restoreJob
+	var taken []*task
+	w.waits = false
 	for i := range w.rt.layout {
 		sub := &w.rt.layout[i]
 		for n := range sub.tasks() {
@@ -316,26 +323,41 @@ func (w *worker) take() error {
 				w.log.Warn("task waits for the rest of its partitions", "sub_topology", sub.id, "partition", n, "have", len(have), "of", len(all))
 				continue
 			}
+			id := engine.TaskID{Sub: sub.id, Partition: n}
+			if !w.rt.claim(id, w) {
+				w.waits = true
+				continue
+			}
 			t, err := w.newTask(w.rt.cfg.Plan.Subs[sub.id], n, have)
 			if err != nil {
+				w.rt.release(id)
 				return err
 			}
 			for _, p := range t.parts {
 				w.parts[p.tp] = p
 			}
 			w.tasks = append(w.tasks, t)
-			t.job = &restoreJob{task: t, done: make(chan struct{}), notify: w.arrived}
-			t.job.ctx, t.job.cancel = context.WithCancel(w.rt.restorer.ctx)
-			jobs = append(jobs, t.job)
+			taken = append(taken, t)
 		}
 	}
 	slices.SortFunc(w.tasks, func(a, b *task) int {
 		return cmp.Or(a.id.Sub-b.id.Sub, int(a.id.Partition-b.id.Partition))
 	})
-	if len(jobs) > 0 {
-		w.rt.restorer.restore(jobs)
+	if len(taken) > 0 {
+		w.rt.restorer.restore(w.jobs(taken))
 	}
 	return nil
+}
+
+// jobs makes the jobs of tasks that are about to be restored: a task with a job waits for it when it is closed.
+func (w *worker) jobs(taken []*task) []*restoreJob {
+	var jobs []*restoreJob
+	for _, t := range taken {
+		t.job = &restoreJob{task: t, done: make(chan struct{}), notify: w.arrived}
+		t.job.ctx, t.job.cancel = context.WithCancel(w.rt.restorer.ctx)
+		jobs = append(jobs, t.job)
+	}
+	return jobs
 }
 
 // startRestored starts the tasks whose stores are there, and reads on.
@@ -370,7 +392,7 @@ func (w *worker) startRestored() error {
 }
 
 func (w *worker) checkUp() {
-	if w.up.Load() || w.s.Member() == "" {
+	if w.up.Load() || w.waits || w.s.Member() == "" {
 		return
 	}
 	for _, t := range w.tasks {
