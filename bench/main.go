@@ -33,6 +33,8 @@ type settings struct {
 	records int    // per round and side, for the streams targets
 	broker  string // of the streams targets: leat, leat-sync, kfake, or host:port of another
 	keys    int
+
+	profiles string // folder for a CPU profile of every topology and loop; empty: none
 }
 
 func targets() []target {
@@ -64,6 +66,7 @@ func main() {
 	flag.IntVar(&s.records, "records", 2_000_000, "records per round in P1, P3 and P4")
 	flag.IntVar(&s.keys, "keys", 1_000_000, "distinct keys in P4, P8 and P9")
 	flag.StringVar(&s.broker, "broker", "leat", "broker of the streams targets: leat (flush=os), leat-sync, kfake, or host:port")
+	flag.StringVar(&s.profiles, "profiles", "", "folder for a CPU profile of every topology and hand-written loop")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

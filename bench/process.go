@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,7 +36,8 @@ type job struct {
 	Restart bool
 	PerTxn  int
 	RatePer int
-	Broker  int // process id whose CPU is charged as the broker's
+	Broker  int    // process id whose CPU is charged as the broker's
+	Profile string // file for the CPU profile of the side
 }
 
 func child(args []string) error {
@@ -56,6 +58,17 @@ func child(args []string) error {
 	role, ok := roles[args[0]]
 	if !ok {
 		return fmt.Errorf("no role %q", args[0])
+	}
+	if j.Profile != "" {
+		f, err := os.Create(j.Profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	s, err := role(context.Background(), j)
 	if err != nil {

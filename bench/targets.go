@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -42,6 +44,9 @@ func (f *fixture) side(name, role string, j job) side {
 		j.Out = j.ID + "-out"
 		if j.N == 0 {
 			j.N = f.s.records
+		}
+		if f.s.profiles != "" {
+			j.Profile = filepath.Join(f.s.profiles, fmt.Sprintf("%s-%s-%d.pprof", strings.ReplaceAll(name, " ", "-"), j.Kind, f.runs))
 		}
 		return work(ctx, role, j)
 	}}

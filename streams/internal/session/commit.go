@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,19 +66,11 @@ func (s *Session) Dirty() bool { return s.inTxn }
 // Commit makes what was sent visible together with the positions, all or nothing. With no error it has happened; with an
 // error it may have, and opening the session again settles which.
 func (s *Session) Commit(ctx context.Context, at Positions) error {
-	if err := s.Flush(ctx); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout)
-	defer cancel()
-	defer s.slow("the group and transaction coordinators")()
-	var err error
+	commit := s.commitOffsets
 	if s.inTxn && s.txnal {
-		err = s.commitTransaction(ctx, at)
-	} else {
-		err = s.commitOffsets(ctx, at)
+		commit = s.commitTransaction
 	}
-	if err != nil {
+	if err := commit(ctx, at); err != nil {
 		return err
 	}
 	s.inTxn = false
@@ -107,15 +100,26 @@ func (s *Session) slow(what string) (stop func()) {
 	return func() { t.Stop() }
 }
 
+// commitTransaction adds the offsets while the last records are on their way: they belong to the same transaction, and
+// only its end has to come after both. So exactly once waits no more often for the brokers than at least once.
 func (s *Session) commitTransaction(ctx context.Context, at Positions) error {
-	if len(at) > 0 {
-		if err := s.addOffsets(ctx, at); err != nil {
-			return err
-		}
+	added := make(chan error, 1)
+	adding, cancel := s.bounded(ctx)
+	defer cancel()
+	go func() { added <- s.addOffsets(adding, at) }()
+	err := s.Flush(ctx)
+	if err != nil {
+		cancel()
+	}
+	if err := cmp.Or(err, <-added); err != nil {
+		return err
 	}
 	if err := s.cfg.Failpoints.Hit(failpoint.OffsetsAdded); err != nil {
 		return err
 	}
+	defer s.slow("the transaction coordinator")()
+	ctx, cancel = s.bounded(ctx)
+	defer cancel()
 	// Past this point the outcome is the coordinator's. Any error, even a definite one, takes the one path.
 	if err := s.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return Wrap("end the transaction of "+s.cfg.TransactionalID, err)
@@ -123,7 +127,16 @@ func (s *Session) commitTransaction(ctx context.Context, at Positions) error {
 	return nil
 }
 
+// bounded bounds what the coordinators are asked for: after the transaction's timeout they abort it anyway.
+func (s *Session) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.cfg.TransactionTimeout)
+}
+
 func (s *Session) addOffsets(ctx context.Context, at Positions) error {
+	if len(at) == 0 {
+		return nil
+	}
+	defer s.slow("the group and transaction coordinators")()
 	id, epoch, err := s.cl.ProducerID(ctx)
 	if err != nil {
 		return Wrap("get the producer id of "+s.cfg.TransactionalID, err)
@@ -172,12 +185,18 @@ func (s *Session) addOffsets(ctx context.Context, at Positions) error {
 }
 
 func (s *Session) commitOffsets(ctx context.Context, at Positions) error {
+	if err := s.Flush(ctx); err != nil {
+		return err
+	}
 	if err := s.cfg.Failpoints.Hit(failpoint.OffsetsAdded); err != nil {
 		return err
 	}
 	if len(at) == 0 {
 		return nil
 	}
+	defer s.slow("the group coordinator")()
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = s.cfg.Group
 	if s.cfg.InstanceID != "" {
