@@ -84,9 +84,9 @@ func serveOffsetDelete(b *Broker, _ *conn, r *request) (response, error) {
 // maxGroupsPerFetch bounds the groups of one OffsetFetch.
 const maxGroupsPerFetch = 10_000
 
-// OffsetFetch (key 9), versions 0–9; several groups from v8 on. A group or partition without a committed offset is no error: offset
+// OffsetFetch (key 9), versions 0–10; several groups from v8 on, topics by id from v10 on. A group or partition without a committed offset is no error: offset
 // -1. Answers nothing that is not on disk. Ignored: member id and epoch (v9), which classic groups do not have.
-// Errors per partition: UNSTABLE_OFFSET_COMMIT (RequireStable, v7+).
+// Errors per partition: UNSTABLE_OFFSET_COMMIT (RequireStable, v7+), UNKNOWN_TOPIC_ID (v10).
 func serveOffsetFetch(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.OffsetFetchRequest)
 	if req.Version < 8 {
@@ -111,6 +111,11 @@ func serveOffsetFetch(b *Broker, _ *conn, r *request) (response, error) {
 	}
 	waits := make([]group.Pending[*kmsg.OffsetFetchResponseGroup], len(req.Groups))
 	for i, g := range req.Groups {
+		if req.Version >= 10 {
+			for j := range g.Topics {
+				g.Topics[j].Topic, _ = b.topicName(g.Topics[j].TopicID)
+			}
+		}
 		waits[i] = b.groups.Fetch(g.Group, g.Topics, req.RequireStable)
 	}
 	return later(func(ctx context.Context) (kmsg.Response, error) {
@@ -120,10 +125,28 @@ func serveOffsetFetch(b *Broker, _ *conn, r *request) (response, error) {
 			if err != nil {
 				return nil, err
 			}
+			if req.Version >= 10 {
+				b.addTopicIDs(g)
+			}
 			resp.Groups = append(resp.Groups, *g)
 		}
 		return resp, nil
 	}), nil
+}
+
+// addTopicIDs gives the topics of an answer that says all offsets of a group their ids. A topic that has none any more is left out.
+func (b *Broker) addTopicIDs(g *kmsg.OffsetFetchResponseGroup) {
+	kept := g.Topics[:0]
+	for _, t := range g.Topics {
+		if t.TopicID == [16]byte{} && t.Topic != "" {
+			t.TopicID, _ = b.topicID(t.Topic)
+			if t.TopicID == [16]byte{} {
+				continue
+			}
+		}
+		kept = append(kept, t)
+	}
+	g.Topics = kept
 }
 
 // offsetFetchSingle is the answer of the versions that ask for one group.
@@ -143,13 +166,18 @@ func offsetFetchSingle(g *kmsg.OffsetFetchResponseGroup) *kmsg.OffsetFetchRespon
 	return resp
 }
 
-// OffsetCommit (key 8), versions 0–9. Answered when it is on disk. Generation -1 without a member is a simple commit, for groups
+// OffsetCommit (key 8), versions 0–10; topics by id from v10 on. Answered when it is on disk. Generation -1 without a member is a simple commit, for groups
 // without members. Errors: ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID, REBALANCE_IN_PROGRESS, GROUP_ID_NOT_FOUND (v9),
-// COORDINATOR_NOT_AVAILABLE; per partition OFFSET_METADATA_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION.
+// COORDINATOR_NOT_AVAILABLE; per partition OFFSET_METADATA_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID (v10).
 func serveOffsetCommit(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.OffsetCommitRequest)
 	if req.Version < 1 {
 		req.Generation, req.MemberID = -1, ""
+	}
+	if req.Version >= 10 {
+		for i := range req.Topics {
+			req.Topics[i].Topic, _ = b.topicName(req.Topics[i].TopicID)
+		}
 	}
 	return pending(b.groups.Commit(req, b.partitionExists)), nil
 }

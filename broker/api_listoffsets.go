@@ -31,9 +31,8 @@ func serveListOffsets(b *Broker, c *conn, r *request) (response, error) {
 		for _, rp := range rt.Partitions {
 			lp := kmsg.NewListOffsetsResponseTopicPartition()
 			lp.Partition, lp.Timestamp, lp.Offset, lp.LeaderEpoch = rp.Partition, -1, -1, -1
-			if l, ok := t.partition(rp.Partition); !ok {
-				lp.ErrorCode = kerr.UnknownTopicOrPartition.Code
-			} else if lp.ErrorCode = checkEpoch(l, rp.CurrentLeaderEpoch); lp.ErrorCode == 0 {
+			l, code := t.led(rp.Partition, rp.CurrentLeaderEpoch)
+			if lp.ErrorCode = code; code == 0 {
 				at, err := findOffset(l, rp.Timestamp, req.IsolationLevel == 1, req.Version)
 				if lp.ErrorCode = errorCode(err); err == nil {
 					lp.Offset, lp.Timestamp, lp.LeaderEpoch = at.Offset, at.Timestamp, at.LeaderEpoch
@@ -47,6 +46,15 @@ func serveListOffsets(b *Broker, c *conn, r *request) (response, error) {
 		resp.Topics = append(resp.Topics, lt)
 	}
 	return answer(resp), nil
+}
+
+// led finds a partition for a client that believes in a leader epoch; code is what is wrong, if something is.
+func (t *topic) led(partition, epoch int32) (l *log.Log, code int16) {
+	l, ok := t.partition(partition)
+	if !ok {
+		return nil, kerr.UnknownTopicOrPartition.Code
+	}
+	return l, checkEpoch(l, epoch)
 }
 
 func findOffset(l *log.Log, ts int64, committed bool, version int16) (log.TimeOffset, error) {
@@ -93,9 +101,8 @@ func serveOffsetForLeaderEpoch(b *Broker, c *conn, r *request) (response, error)
 		for _, rp := range rt.Partitions {
 			op := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
 			op.Partition, op.LeaderEpoch, op.EndOffset = rp.Partition, -1, -1
-			if l, ok := t.partition(rp.Partition); !ok {
-				op.ErrorCode = kerr.UnknownTopicOrPartition.Code
-			} else if op.ErrorCode = checkEpoch(l, rp.CurrentLeaderEpoch); op.ErrorCode == 0 {
+			l, code := t.led(rp.Partition, rp.CurrentLeaderEpoch)
+			if op.ErrorCode = code; code == 0 {
 				op.LeaderEpoch, op.EndOffset = l.EpochEnd(rp.LeaderEpoch)
 			}
 			ot.Partitions = append(ot.Partitions, op)

@@ -110,11 +110,16 @@ func serveAddOffsetsToTxn(b *Broker, _ *conn, r *request) (response, error) {
 	}), nil
 }
 
-// TxnOffsetCommit (key 28), versions 0–5. The offsets are pending until the transaction ends; from v5 on it adds their partition to
+// TxnOffsetCommit (key 28), versions 0–6; topics by id from v6 on. The offsets are pending until the transaction ends; from v5 on it adds their partition to
 // the transaction itself. Answered when it is on disk. Errors: those of OffsetCommit but REBALANCE_IN_PROGRESS,
 // INVALID_PRODUCER_ID_MAPPING, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, TRANSACTION_ABORTABLE (v5).
 func serveTxnOffsetCommit(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.TxnOffsetCommitRequest)
+	if req.Version >= 6 {
+		for i := range req.Topics {
+			req.Topics[i].Topic, _ = b.topicName(req.Topics[i].TopicID)
+		}
+	}
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		var joined int64
 		produceVersion := int16(3) // the errors that a client of this version knows are those of a produce version
@@ -193,7 +198,8 @@ func serveDescribeTransactions(b *Broker, _ *conn, r *request) (response, error)
 	return answer(resp), nil
 }
 
-// ListTransactions (key 66), versions 0–1; filters by state, producer id and (v1) duration.
+// ListTransactions (key 66), versions 0–2; filters by state, producer id, duration (v1) and a pattern of the id (v2).
+// Errors: INVALID_REGULAR_EXPRESSION.
 func serveListTransactions(b *Broker, _ *conn, r *request) (response, error) {
 	return answer(b.txns.List(r.body.(*kmsg.ListTransactionsRequest))), nil
 }

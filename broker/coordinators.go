@@ -77,8 +77,8 @@ func stopCoordinators(b *Broker) {
 // coordinatorRoutes are the rows of the APIs that coordinators serve.
 func coordinatorRoutes() []route {
 	return []route{
-		{key: 8, min: 0, max: 9, serve: serveOffsetCommit},
-		{key: 9, min: 0, max: 9, serve: serveOffsetFetch},
+		{key: 8, min: 0, max: 10, serve: serveOffsetCommit},
+		{key: 9, min: 0, max: 10, serve: serveOffsetFetch},
 		{key: 10, min: 0, max: 6, serve: serveFindCoordinator},
 		{key: 11, min: 0, max: 9, serve: serveJoinGroup},
 		{key: 12, min: 0, max: 4, serve: serveHeartbeat},
@@ -91,11 +91,11 @@ func coordinatorRoutes() []route {
 		{key: 25, min: 0, max: 4, serve: serveAddOffsetsToTxn},
 		{key: 26, min: 0, max: 5, serve: serveEndTxn},
 		{key: 27, min: 0, max: 1, serve: serveWriteTxnMarkers},
-		{key: 28, min: 0, max: 5, serve: serveTxnOffsetCommit},
+		{key: 28, min: 0, max: 6, serve: serveTxnOffsetCommit},
 		{key: 42, min: 0, max: 2, serve: serveDeleteGroups},
 		{key: 47, min: 0, max: 0, serve: serveOffsetDelete},
 		{key: 65, min: 0, max: 0, serve: serveDescribeTransactions},
-		{key: 66, min: 0, max: 1, serve: serveListTransactions},
+		{key: 66, min: 0, max: 2, serve: serveListTransactions},
 	}
 }
 

@@ -45,10 +45,14 @@ func routes() routeTable {
 		{key: 23, min: 0, max: 4, serve: serveOffsetForLeaderEpoch},
 		{key: 32, min: 0, max: 4, serve: serveDescribeConfigs},
 		{key: 33, min: 0, max: 2, serve: serveAlterConfigs},
+		{key: 35, min: 0, max: 4, serve: serveDescribeLogDirs},
 		{key: 37, min: 0, max: 3, serve: serveCreatePartitions},
+		{key: 43, min: 0, max: 2, serve: serveElectLeaders},
 		{key: 44, min: 0, max: 1, serve: serveIncrementalAlterConfigs},
+		{key: 46, min: 0, max: 0, serve: serveListPartitionReassignments},
 		{key: 60, min: 0, max: 2, serve: serveDescribeCluster},
 		{key: 61, min: 0, max: 0, serve: serveDescribeProducers},
+		{key: 74, min: 0, max: 1, serve: serveListConfigResources},
 		{key: 75, min: 0, max: 0, serve: serveDescribeTopicPartitions},
 	}
 	rows = append(rows, coordinatorRoutes()...)

@@ -31,13 +31,17 @@ func schemas() map[int16]*wire.Schema {
 		28: "s s 8 2 4 s s [s@0-5 16@6 [4 8 4 s]]",                  // TxnOffsetCommit
 		32: "[1 s (s)] 1 1",                                         // DescribeConfigs
 		33: "[1 s [s s]] 1",                                         // AlterConfigs
+		35: "[s (4)]",                                               // DescribeLogDirs
 		37: "[s 4 [(4)]] 4 1",                                       // CreatePartitions
 		42: "(s)",                                                   // DeleteGroups
+		43: "1 [s (4)] 4",                                           // ElectLeaders
 		44: "[1 s [s 1 s]] 1",                                       // IncrementalAlterConfigs
+		46: "4 [s (4)]",                                             // ListPartitionReassignments
 		60: "1 1@1 1@2",                                             // DescribeCluster
 		61: "[s (4)]",                                               // DescribeProducers
 		65: "(s)",                                                   // DescribeTransactions
 		66: "(s) (8) 8@1 s@2",                                       // ListTransactions
+		74: "(1)@1",                                                 // ListConfigResources
 		75: "[s] 4 ?[s 4]",                                          // DescribeTopicPartitions
 	} {
 		m[key] = wire.ParseSchema(text)

@@ -45,6 +45,11 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 }
 
+// Spacious is what a file system is, too, that knows how large it is and how much more it holds, in bytes.
+type Spacious interface {
+	Space(dir string) (total, usable int64, err error)
+}
+
 // File is an open file. ReadAt may be called by several goroutines, also beside WriteAt; the other methods one at a
 // time, except that SyncData may run beside WriteAt (what is written meanwhile may or may not be synced).
 type File interface {

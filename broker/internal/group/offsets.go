@@ -145,6 +145,9 @@ func (b *batch) add(topic string, partition int32, metadata *string, o committed
 	if len(o.metadata) > b.g.c.cfg.MaxMetadataBytes {
 		return kerr.OffsetMetadataTooLarge
 	}
+	if topic == "" { // it was asked for by an id that nobody has
+		return kerr.UnknownTopicID
+	}
 	if !exists(topic, partition) {
 		return kerr.UnknownTopicOrPartition
 	}
@@ -200,6 +203,10 @@ func (c *Coordinator) Fetch(id string, topics []kmsg.OffsetFetchRequestGroupTopi
 func (g *group) fetchLocked(tp topicPartition, requireStable bool, p *kmsg.OffsetFetchResponseGroupTopicPartition) {
 	empty := ""
 	p.Offset, p.LeaderEpoch, p.Metadata = -1, -1, &empty
+	if tp.topic == "" { // it was asked for by an id that nobody has
+		p.ErrorCode = kerr.UnknownTopicID.Code
+		return
+	}
 	if g == nil {
 		return
 	}

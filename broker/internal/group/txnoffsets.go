@@ -78,7 +78,7 @@ func TxnCommitResponse(req *kmsg.TxnOffsetCommitRequest, err *kerr.Error) *kmsg.
 	resp := kmsg.NewPtrTxnOffsetCommitResponse()
 	for i := range req.Topics {
 		t := kmsg.NewTxnOffsetCommitResponseTopic()
-		t.Topic = req.Topics[i].Topic
+		t.Topic, t.TopicID = req.Topics[i].Topic, req.Topics[i].TopicID
 		for j := range req.Topics[i].Partitions {
 			p := kmsg.NewTxnOffsetCommitResponseTopicPartition()
 			p.Partition, p.ErrorCode = req.Topics[i].Partitions[j].Partition, codeOf(err)

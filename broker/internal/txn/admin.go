@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -46,13 +47,21 @@ func (c *Coordinator) List(req *kmsg.ListTransactionsRequest) *kmsg.ListTransact
 			resp.UnknownStateFilters = append(resp.UnknownStateFilters, s)
 		}
 	}
+	var pattern *regexp.Regexp // whole ids, and the syntax is RE2's, as in Kafka
+	if p := req.TransactionalIDPattern; req.Version >= 2 && p != nil && *p != "" {
+		var err error
+		if pattern, err = regexp.Compile("^(?:" + *p + ")$"); err != nil {
+			resp.ErrorCode = kerr.InvalidRegularExpression.Code
+			return resp
+		}
+	}
 	now := time.Now().UnixMilli()
 	for _, t := range c.all() {
 		t.mu.Lock()
 		r := t.rec
 		t.mu.Unlock()
 		switch {
-		case r.producerID == none,
+		case r.producerID == none, pattern != nil && !pattern.MatchString(t.id),
 			len(req.StateFilters) > 0 && !slices.ContainsFunc(req.StateFilters, func(s string) bool { return strings.EqualFold(s, r.state.String()) }),
 			len(req.ProducerIDFilters) > 0 && !slices.Contains(req.ProducerIDFilters, r.producerID),
 			req.Version >= 1 && req.DurationFilterMillis >= 0 && (r.startMs < 0 || now-r.startMs <= req.DurationFilterMillis):
