@@ -20,14 +20,16 @@ import (
 // never fail and never panic: mistakes are collected, each with the file and line of the call, and Build returns them
 // all. A Builder and its handles are for one goroutine.
 type Builder struct {
-	// Optimize makes the topic of a source table serve as its store's changelog, as Kafka Streams does with
-	// topology.optimization=all.
+	// Optimize does what Kafka Streams does with topology.optimization=all: the topic of a source table serves as its
+	// store's changelog; an inner join of a stream with itself has one store; and groups and joins by one changed key share
+	// one repartition topic, that of the first of them.
 	Optimize bool
 
 	g            graph.Graph
 	sources      []*sourceDef
 	stores       []*storeDef
 	repartitions []*repartitionDef
+	rekeyings    []*rekeying
 	joined       [][]*graph.Node // nodes whose sources must be co-partitioned
 	topics       map[string]bool // source topics
 	create       []engine.NewTopic
@@ -200,6 +202,7 @@ func (b *Builder) Build() (*Topology, error) {
 	if len(b.mistakes) > 0 {
 		return nil, errors.Join(b.mistakes...)
 	}
+	b.mergeRepartitions()
 	for _, r := range b.repartitions {
 		r.nulls = r.nulls || r.source.node.LeadsToRelaxed()
 	}

@@ -141,12 +141,12 @@ func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.S
 	filter := b.g.Add(graph.Processor, name+"-repartition-filter", s.node)
 	sink := b.g.Add(graph.Sink, name+"-repartition-sink", filter)
 	source := b.g.Add(graph.Source, name+"-repartition-source")
-	out := &stage[K, V]{}
+	reads := &stage[K, V]{}
 	def := b.addRepartition(name, pinned, sink, source)
 	topic := def.topic
 	def.source.open = func(o *opening) engine.Source {
 		full := topic.In(o.task.Env().AppID)
-		r := &reader[K, V]{node: source, key: newDecoder(key, full, true), val: newDecoder(val, full, false), next: out.open(o), dropNullKeys: true}
+		r := &reader[K, V]{node: source, key: newDecoder(key, full, true), val: newDecoder(val, full, false), next: reads.open(o), dropNullKeys: true}
 		r.null = func(c *cursor, _ K) error { c.Task.Counters.NullDropped++; return nil }
 		return r.source()
 	}
@@ -164,7 +164,9 @@ func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.S
 			return w.write(c, k, v, false)
 		}
 	})
-	return &KStream[K, V]{b: b, node: source, out: out, key: key, val: val, raw: key}
+	out := &KStream[K, V]{b: b, node: source, out: reads, key: key, val: val, raw: key}
+	s.noteRepartition(def, filter, key, val, &reads)
+	return out
 }
 
 // ToDynamic ends the stream in topics whose names are chosen per record; like says all else of them. A topic must exist,

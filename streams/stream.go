@@ -20,6 +20,8 @@ type KStream[K, V any] struct {
 	rekeyed bool
 	// raw is the serde by which the key was decoded from the source record in hand; nil if the key is not from there.
 	raw serde.Serde[K]
+	// from says which operator gave the key, for Builder.Optimize.
+	from lineage
 }
 
 // Stream reads a topic (or several, or all that match a pattern) as a stream. A null value is dropped and counted unless
@@ -85,6 +87,7 @@ func (s *KStream[K, V]) same(prefix string) *KStream[K, V] {
 	out := *s
 	out.node = s.b.g.Add(graph.Processor, s.b.g.Next(prefix), s.node)
 	out.out = &stage[K, V]{}
+	s.pass(&out)
 	return &out
 }
 
@@ -96,8 +99,10 @@ func (s *KStream[K, V]) values[V2 any](prefix string) *KStream[K, V2] {
 
 // pairs is a node after s that may change the key.
 func (s *KStream[K, V]) pairs[K2, V2 any](prefix string) *KStream[K2, V2] {
-	return &KStream[K2, V2]{b: s.b, node: s.b.processor(prefix, s.node), out: &stage[K2, V2]{},
+	out := &KStream[K2, V2]{b: s.b, node: s.b.processor(prefix, s.node), out: &stage[K2, V2]{},
 		key: carry[K2](s.key), val: carry[V2](s.val), rekeyed: true}
+	out.begin()
+	return out
 }
 
 // pair is what a function that makes a key and a value returns, as one value.
@@ -341,5 +346,7 @@ func (s *KStream[K, V]) To(t Topic[K, V]) {
 func (s *KStream[K, V]) Repartition(via Topic[K, V]) *KStream[K, V] {
 	key := serdeFor(s.b, via.Key, s.key, fmt.Sprintf("the key of repartition %q", via.Name))
 	val := serdeFor(s.b, via.Value, s.val, fmt.Sprintf("the value of repartition %q", via.Name))
-	return s.repartition(via.Name, key, val, via.Partitions, via.Partitioner)
+	own := *s
+	own.from = lineage{} // what the user asked for stays
+	return own.repartition(via.Name, key, val, via.Partitions, via.Partitioner)
 }

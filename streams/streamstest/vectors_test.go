@@ -26,6 +26,7 @@ import (
 // vectorTopology is a line of topologies.jsonl.
 type vectorTopology struct {
 	Name, Group, Words, Describe string
+	DescribeOptimized            string `json:"describe_optimized"`
 	Topics                       map[string]struct{ Role, Key, Value string }
 	Stores                       map[string]string
 }

@@ -4,6 +4,7 @@
 package graph
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,6 +31,8 @@ type Node struct {
 	Children []*Node
 	// Relaxed marks a join that lets null keys through repartitions before it.
 	Relaxed bool
+	// Place is the node right after which this one counts, where sub-topologies are numbered by the order of their sources.
+	Place *Node
 	// Group is set by Graph.Groups: the number of the sub-topology.
 	Group int
 	size  int
@@ -71,8 +74,59 @@ func (g *Graph) Duplicates() []string {
 	return out
 }
 
+// Move makes parent the one parent of n.
+func (g *Graph) Move(n, parent *Node) {
+	for _, p := range slices.Clone(n.Parents) {
+		g.Replace(n, p, parent)
+	}
+}
+
+// Replace gives n another parent in place of old.
+func (g *Graph) Replace(n, old, parent *Node) {
+	if old == parent {
+		return
+	}
+	for i, p := range n.Parents {
+		if p == old {
+			n.Parents[i] = parent
+		}
+	}
+	old.Children = slices.DeleteFunc(old.Children, func(c *Node) bool { return c == n })
+	parent.Children = append(parent.Children, n)
+}
+
+// Remove takes nodes out, with their edges.
+func (g *Graph) Remove(nodes ...*Node) {
+	for _, n := range nodes {
+		is := func(m *Node) bool { return m == n }
+		for _, p := range n.Parents {
+			p.Children = slices.DeleteFunc(p.Children, is)
+		}
+		for _, c := range n.Children {
+			c.Parents = slices.DeleteFunc(c.Parents, is)
+		}
+		g.Nodes = slices.DeleteFunc(g.Nodes, is)
+	}
+	for i, n := range g.Nodes {
+		n.Index = i
+	}
+}
+
+// placed compares two sources by where they stand.
+func placed(a, b *Node) int {
+	at := func(n *Node) (int, int) {
+		if n.Place != nil {
+			return n.Place.Index, n.Index + 1
+		}
+		return n.Index, 0
+	}
+	a1, a2 := at(a)
+	b1, b2 := at(b)
+	return cmp.Or(cmp.Compare(a1, b1), cmp.Compare(a2, b2))
+}
+
 // Groups numbers the sub-topologies: nodes that are connected by edges or share a store. They are numbered as Kafka
-// does: in the order of their sources' names.
+// does: in the order of their sources' names; where its optimisation has been at work, in the order of the sources.
 func (g *Graph) Groups() [][]*Node {
 	root := make([]int, len(g.Nodes))
 	for i := range root {
@@ -97,6 +151,7 @@ func (g *Graph) Groups() [][]*Node {
 			}
 		}
 	}
+	optimized := slices.ContainsFunc(g.Nodes, func(n *Node) bool { return n.Place != nil })
 	sources := slices.Clone(g.Nodes)
 	slices.SortFunc(sources, func(a, b *Node) int {
 		if a.Kind != b.Kind && (a.Kind == Source || b.Kind == Source) {
@@ -104,6 +159,9 @@ func (g *Graph) Groups() [][]*Node {
 				return -1
 			}
 			return 1
+		}
+		if a.Kind == Source && optimized {
+			return placed(a, b)
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
