@@ -57,6 +57,7 @@ type Broker struct {
 
 	network
 	coordinators
+	security
 
 	closeOnce sync.Once
 	closeErr  error
@@ -104,6 +105,9 @@ func (b *Broker) start(ctx context.Context) (err error) {
 		return err
 	}
 	undo = append(undo, func() { _ = b.closeTopics() })
+	if err := b.secure(); err != nil {
+		return err
+	}
 	if err := startCoordinators(b); err != nil {
 		return fmt.Errorf("start coordinators: %w", err)
 	}

@@ -47,10 +47,15 @@ type Config struct {
 	Dir string
 	// FS is where Dir lies. Nil: the operating system's files. Tests give one that crashes or fails.
 	FS vfs.FS
-	// Listen are TCP addresses, "host:port"; port 0 takes a free one. Empty: in-process connections only (Broker.Dial).
-	// An address other than loopback lets anyone who reaches it read and write everything: there is no authentication yet.
+	// Listen are TCP addresses, "host:port"; port 0 takes a free one. No addresses here and in Listeners: in-process connections
+	// only (Broker.Dial). Whoever connects to one of these is User:ANONYMOUS: unless Security says otherwise, an address other than
+	// loopback lets anyone who reaches it read and write everything.
 	Listen []string
-	// Advertise is the "host:port" that clients are told to connect to. Empty: the address each client connected to.
+	// Listeners are further addresses, with TLS or SASL.
+	Listeners []Listener
+	// Security says who may do what. Its zero value: everyone may do everything.
+	Security Security
+	// Advertise is the "host:port" that clients of the addresses in Listen are told to connect to. Empty: the address each client connected to.
 	Advertise string
 	// NodeID is the id of the one broker. 0 means 1.
 	NodeID int32
@@ -104,13 +109,14 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Advertise != "" {
-		if _, _, err := net.SplitHostPort(cfg.Advertise); err != nil {
-			return cfg, fmt.Errorf("broker: Config.Advertise %q: want host:port: %w", cfg.Advertise, err)
-		}
-	}
 	if cfg.Flush != FlushAlways && cfg.Flush != FlushOS {
 		return cfg, fmt.Errorf("broker: Config.Flush is %d: want FlushAlways or FlushOS", cfg.Flush)
+	}
+	if err := cfg.Security.withDefaults(); err != nil {
+		return cfg, err
+	}
+	if err := cfg.gatherListeners(); err != nil {
+		return cfg, err
 	}
 	setDefault(&cfg.NodeID, 1)
 	setDefault(&cfg.DefaultPartitions, 1)
@@ -136,6 +142,29 @@ func (cfg Config) withDefaults() (Config, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// gatherListeners checks the listeners and adds the addresses in Listen, which come first.
+func (cfg *Config) gatherListeners() error {
+	all := make([]Listener, 0, len(cfg.Listen)+len(cfg.Listeners))
+	for _, addr := range cfg.Listen {
+		all = append(all, Listener{Addr: addr, Advertise: cfg.Advertise})
+	}
+	cfg.Listeners = append(all, cfg.Listeners...)
+	if cfg.Advertise != "" && len(cfg.Listen) == 0 { // it is said to in-process clients, too
+		all = append(all, Listener{Advertise: cfg.Advertise})
+	}
+	for _, l := range append(all, cfg.Listeners...) {
+		if l.Advertise != "" {
+			if _, _, err := net.SplitHostPort(l.Advertise); err != nil {
+				return fmt.Errorf("broker: Config.Advertise %q: want host:port: %w", l.Advertise, err)
+			}
+		}
+		if err := l.check(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func setDefault[T int | int32 | int64 | time.Duration](field *T, value T) {

@@ -3,6 +3,7 @@ package broker
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -44,6 +45,9 @@ type conn struct {
 	unsent  sync.WaitGroup // responses in the queue or being written
 	writer  sync.WaitGroup // the writer itself
 	saidAPI bool           // the client's software name has been logged
+
+	who       identity
+	advertise string // the address that the listener's configuration gives, "" if none
 }
 
 type queued struct {
@@ -54,14 +58,25 @@ type queued struct {
 // errClosing ends a connection without a word in the log.
 var errClosing = errors.New("broker: connection closing")
 
-func newConn(b *Broker, nc net.Conn) *conn {
+// newConn makes the connection of a client that came to l, nil for the process itself.
+func newConn(b *Broker, nc net.Conn, l *Listener) *conn {
 	ctx, cancel := context.WithCancel(b.ctx)
-	return &conn{b: b, nc: nc, in: bufio.NewReaderSize(nc, 16<<10), ctx: ctx, cancel: cancel}
+	c := &conn{b: b, ctx: ctx, cancel: cancel, who: newIdentity(b, nc, l), advertise: b.cfg.Advertise}
+	if l != nil {
+		c.advertise = l.Advertise
+	}
+	c.nc = encrypt(nc, l)
+	c.in = bufio.NewReaderSize(c.nc, 16<<10)
+	return c
 }
 
 // run serves the connection until it ends; every goroutine of the connection is gone when it returns.
 func (c *conn) run() {
-	stop := context.AfterFunc(c.ctx, func() { c.nc.Close() })
+	under := c.nc
+	if tc, ok := under.(*tls.Conn); ok {
+		under = tc.NetConn() // closing the upper one may wait for the client
+	}
+	stop := context.AfterFunc(c.ctx, func() { under.Close() })
 	err := c.serve()
 	stop()
 	c.cancel()
@@ -86,8 +101,15 @@ func (c *conn) serve() (err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
+	if err := c.shakeHands(c.ctx); err != nil {
+		return err
+	}
 	for {
-		if err := c.next(); err != nil {
+		next := c.next
+		if c.who.bare {
+			next = c.nextToken
+		}
+		if err := next(); err != nil {
 			return err
 		}
 	}
@@ -103,6 +125,9 @@ func (c *conn) next() error {
 	if row == nil {
 		return fmt.Errorf("request of unknown API %d", key)
 	}
+	if err := c.who.admit(key, size, time.Now()); err != nil {
+		return err
+	}
 	limit := c.b.cfg.MaxRequestBytes
 	weight := int64(size)
 	if key != keyProduce { // nearly all of a produce request are records, which stay what they are
@@ -116,7 +141,13 @@ func (c *conn) next() error {
 	if err != nil || resp == noAnswer {
 		return err
 	}
-	return c.respond(r, resp)
+	if err := c.respond(r, resp); err != nil {
+		return err
+	}
+	if c.who.ending {
+		return errClosing
+	}
+	return nil
 }
 
 // serveFrame reads a frame and has it served. What it takes counts towards the broker's limit until the handler returns: a
@@ -147,7 +178,7 @@ func (c *conn) serveFrame(row *route, size int, weight int64) (*request, respons
 
 // readPrefix waits for the next request and peeks at its size and API key.
 func (c *conn) readPrefix() (size int64, key int16, err error) {
-	if err := c.nc.SetReadDeadline(time.Now().Add(c.b.cfg.IdleTimeout)); err != nil {
+	if err := c.nc.SetReadDeadline(c.until(time.Now().Add(c.b.cfg.IdleTimeout))); err != nil {
 		return 0, 0, err
 	}
 	p, err := c.in.Peek(6)
@@ -162,13 +193,21 @@ func (c *conn) readPrefix() (size int64, key int16, err error) {
 	return size, int16(binary.BigEndian.Uint16(p[4:])), nil
 }
 
+// until is the deadline of a read: t, or when the client has to be authenticated, if that is sooner.
+func (c *conn) until(t time.Time) time.Time {
+	if by := c.who.by; !by.IsZero() && by.Before(t) {
+		return by
+	}
+	return t
+}
+
 // trustedBytes is how much of a frame is allocated on the client's word; beyond it the buffer grows as the bytes arrive.
 const trustedBytes = 8 << 20
 
 func (c *conn) readFrame(size int, pooled bool) (*buffer, error) {
 	if c.in.Buffered() < size {
 		allowed := frameTimeout + time.Duration(size/slowestRate)*time.Second
-		if err := c.nc.SetReadDeadline(time.Now().Add(allowed)); err != nil {
+		if err := c.nc.SetReadDeadline(c.until(time.Now().Add(allowed))); err != nil {
 			return nil, err
 		}
 	}
@@ -311,7 +350,7 @@ func decodeRequest(ctx context.Context, row *route, frame []byte) (*request, err
 
 // advertised is the address this connection's client is to use: the configured one, else the one it is connected to.
 func (c *conn) advertised() (host string, port int32) {
-	addr := c.b.cfg.Advertise
+	addr := c.advertise
 	if addr == "" {
 		addr = c.nc.LocalAddr().String()
 	}

@@ -75,7 +75,7 @@ func serveFrame(t *testing.T, b *Broker, row *route, frame []byte) {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	c := newConn(b, client)
+	c := newConn(b, client, nil)
 	defer c.cancel()
 	r, err := decodeRequest(ctx, row, frame)
 	if err != nil {

@@ -40,7 +40,8 @@ func (b *Broker) Addr() string {
 
 // listen opens all listeners or none. Connections queue up until accept.
 func (b *Broker) listen(ctx context.Context) error {
-	for _, addr := range b.cfg.Listen {
+	for i := range b.cfg.Listeners {
+		addr, open := b.cfg.Listeners[i].Addr, !b.cfg.Listeners[i].authenticates()
 		var lc net.ListenConfig
 		l, err := lc.Listen(ctx, "tcp", addr)
 		if err != nil {
@@ -51,7 +52,7 @@ func (b *Broker) listen(ctx context.Context) error {
 			return fmt.Errorf("listen on %s: %w", addr, err)
 		}
 		b.listeners = append(b.listeners, l)
-		if host, ok := l.Addr().(*net.TCPAddr); ok && !host.IP.IsLoopback() {
+		if host, ok := l.Addr().(*net.TCPAddr); ok && !host.IP.IsLoopback() && open {
 			b.logger.Warn("listening beyond this machine without authentication: whoever reaches the address can read and write everything", "addr", l.Addr().String())
 		}
 	}
@@ -60,16 +61,16 @@ func (b *Broker) listen(ctx context.Context) error {
 
 // accept starts one goroutine per listener.
 func (b *Broker) accept() {
-	for _, l := range b.listeners {
-		b.accepting.Go(func() { b.acceptOn(l) })
+	for i, l := range b.listeners {
+		b.accepting.Go(func() { b.acceptOn(l, &b.cfg.Listeners[i]) })
 	}
 }
 
-func (b *Broker) acceptOn(l net.Listener) {
+func (b *Broker) acceptOn(l net.Listener, as *Listener) {
 	for {
 		nc, err := l.Accept()
 		if err == nil {
-			b.serve(nc)
+			b.serve(nc, as)
 			continue
 		}
 		if b.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
@@ -85,8 +86,8 @@ func (b *Broker) acceptOn(l net.Listener) {
 	}
 }
 
-// serve starts serving one connection; it reports whether it did.
-func (b *Broker) serve(nc net.Conn) bool {
+// serve starts serving one connection that came to a listener, nil for the process itself; it reports whether it did.
+func (b *Broker) serve(nc net.Conn, as *Listener) bool {
 	b.open.Lock()
 	if b.open.closed || b.open.conns >= b.cfg.MaxConnections {
 		logIt := !b.open.closed && time.Since(b.open.full) > time.Second
@@ -105,7 +106,7 @@ func (b *Broker) serve(nc net.Conn) bool {
 	b.open.Unlock()
 	go func() {
 		defer b.serving.Done()
-		newConn(b, nc).run()
+		newConn(b, nc, as).run()
 		b.open.Lock()
 		b.open.conns--
 		b.open.Unlock()
@@ -127,7 +128,7 @@ func (b *Broker) Dial(ctx context.Context) (net.Conn, error) {
 		return nil, ErrClosed
 	}
 	client, server := pipe.New(pipe.Addr(name), pipe.Addr(b.Addr()))
-	if !b.serve(server) {
+	if !b.serve(server, nil) {
 		_ = client.Close()
 		return nil, fmt.Errorf("broker: more than %d connections, or closing", b.cfg.MaxConnections)
 	}

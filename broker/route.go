@@ -56,6 +56,7 @@ func routes() routeTable {
 		{key: 75, min: 0, max: 0, serve: serveDescribeTopicPartitions},
 	}
 	rows = append(rows, coordinatorRoutes()...)
+	rows = append(rows, securityRoutes()...)
 	var t routeTable
 	guards := schemas()
 	for _, r := range rows {

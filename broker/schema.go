@@ -32,11 +32,14 @@ func schemas() map[int16]*wire.Schema {
 		32: "[1 s (s)] 1 1",                                         // DescribeConfigs
 		33: "[1 s [s s]] 1",                                         // AlterConfigs
 		35: "[s (4)]",                                               // DescribeLogDirs
+		36: "s",                                                     // SaslAuthenticate
 		37: "[s 4 [(4)]] 4 1",                                       // CreatePartitions
 		42: "(s)",                                                   // DeleteGroups
 		43: "1 [s (4)] 4",                                           // ElectLeaders
 		44: "[1 s [s 1 s]] 1",                                       // IncrementalAlterConfigs
 		46: "4 [s (4)]",                                             // ListPartitionReassignments
+		50: "[s]",                                                   // DescribeUserScramCredentials
+		51: "[s 1] [s 1 4 s s]",                                     // AlterUserScramCredentials
 		60: "1 1@1 1@2",                                             // DescribeCluster
 		61: "[s (4)]",                                               // DescribeProducers
 		65: "(s)",                                                   // DescribeTransactions

@@ -94,6 +94,7 @@ type Store struct {
 		clusterID string
 		topics    map[string]Topic
 		broker    map[string]string
+		records   map[Kind]map[string]json.RawMessage
 	}
 }
 
@@ -112,6 +113,10 @@ type clusterValue struct {
 func Open(j Journal) (*Store, error) {
 	s := &Store{journal: j}
 	s.mu.topics = map[string]Topic{}
+	s.mu.records = map[Kind]map[string]json.RawMessage{}
+	for _, k := range kinds {
+		s.mu.records[k] = map[string]json.RawMessage{}
+	}
 	if err := j.Replay(s.replay); err != nil {
 		return nil, fmt.Errorf("replay metadata: %w", err)
 	}
@@ -155,7 +160,7 @@ func (s *Store) replay(e Entry) error {
 			err = json.Unmarshal(e.Value, &s.mu.broker)
 		}
 	default:
-		err = errors.New("unknown kind: was it written by a newer version?")
+		err = s.replayRecord(e)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: entry %q: %w", ErrCorrupt, key, err)

@@ -133,7 +133,7 @@ func TestCorruptJournalIsRefused(t *testing.T) {
 	for _, e := range []Entry{
 		{[]byte("topic/a"), []byte("{")},
 		{[]byte("topic/a"), []byte(`{"id":"short"}`)},
-		{[]byte("quota/a"), []byte("{}")},
+		{[]byte("gadget/a"), []byte("{}")},
 		{[]byte("cluster"), []byte("[]")},
 	} {
 		if _, err := Open(&memory{entries: []Entry{e}}); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), string(e.Key)) {
