@@ -14,7 +14,7 @@ func (b direct) Register(ctx context.Context, subject string, d Definition) (Sch
 	if err != nil {
 		return Schema{}, err
 	}
-	return c.register(ctx, subject, d, false)
+	return c.register(ctx, canonicalSubject(subject), d, registration{})
 }
 
 func (b direct) Lookup(_ context.Context, subject string, d Definition) (Schema, error) {
@@ -26,7 +26,7 @@ func (b direct) SchemaByID(_ context.Context, id int) (Definition, error) {
 	if err != nil {
 		return Definition{}, err
 	}
-	d, ok := c.state.byID(id)
+	d, ok := c.state.byID(defaultContext, id)
 	if !ok {
 		return d, fail(codeSchemaNotFound, "Schema %d not found", id)
 	}
@@ -54,7 +54,7 @@ func (b direct) Subjects(_ context.Context, deleted bool) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.subjects("", deleted, false), nil
+	return c.subjects(everyContext, deleted, false), nil
 }
 
 func (b direct) Versions(_ context.Context, subject string) ([]int, error) {
@@ -90,8 +90,7 @@ func (b direct) Level(_ context.Context, subject string) (Level, error) {
 	if err != nil {
 		return "", err
 	}
-	l, _ := c.level(subject)
-	return l, nil
+	return c.level(subject), nil
 }
 
 func (b direct) SetLevel(ctx context.Context, subject string, level Level) error {

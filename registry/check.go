@@ -3,8 +3,6 @@ package registry
 import (
 	"fmt"
 	"slices"
-
-	"github.com/leatstream/leat/registry/internal/avsc"
 )
 
 // maxOldText is how much of the old schema a message quotes, in bytes.
@@ -16,21 +14,23 @@ type verdict struct {
 	fix      string
 }
 
-// level returns the level in force for a subject and whether it is the subject's own.
-func (c *core) level(subject string) (Level, bool) {
-	for _, scope := range []string{subject, ""} {
-		conf, ok := c.state.config(scope)
-		if l, known := parseLevel(conf.CompatibilityLevel); ok && known {
-			return l, scope == subject && subject != ""
+// differentType is Confluent's message for a schema in another language than the versions before it.
+const differentType = "Incompatible because of different schema type"
+
+// level returns the level in force for a subject.
+func (c *core) level(subject string) Level {
+	for _, scope := range scopes(subject) {
+		conf, _ := c.state.config(scope)
+		if l, ok := parseLevel(conf.CompatibilityLevel); ok {
+			return l
 		}
 	}
-	return Backward, false
+	return Backward
 }
 
 // compatible checks a schema against the history of a subject under the level in force.
 func (c *core) compatible(subject string, p *parsed) error {
-	level, _ := c.level(subject)
-	v, err := c.judge(level, p, c.history(subject))
+	v, err := c.judge(c.level(subject), p, c.history(subject, p))
 	if err != nil {
 		return err
 	}
@@ -44,11 +44,22 @@ func (v verdict) err(subject string) error {
 	return &IncompatibleError{Subject: subject, Messages: v.messages, Fix: v.fix}
 }
 
-// history is the live versions of a subject, the newest first.
-func (c *core) history(subject string) []*entry {
+// history is the live versions of a subject that p must fit, the newest first: all of them, or, where the subject has a
+// compatibility group, those whose property of that name has the same value.
+func (c *core) history(subject string, p *parsed) []*entry {
 	list := c.state.versions(subject, false)
 	slices.Reverse(list)
-	return list
+	group, ok := effective(c, subject, func(v configValue) (string, bool) { return v.CompatibilityGroup, v.CompatibilityGroup != "" })
+	if !ok {
+		return list
+	}
+	property := func(m *Metadata) string {
+		if m == nil {
+			return ""
+		}
+		return m.Properties[group]
+	}
+	return slices.DeleteFunc(list, func(e *entry) bool { return property(e.Metadata) != property(p.Metadata) })
 }
 
 // judge compares a schema with others, the newest first, as level asks for. It ends at the first that does not fit.
@@ -75,21 +86,20 @@ func (c *core) judge(level Level, p *parsed, history []*entry) (verdict, error) 
 
 func (c *core) judgeOne(level Level, p *parsed, old *entry) (verdict, error) {
 	if old.typeName() != p.typeName() {
-		return verdict{messages: []string{"Incompatible because of different schema type"},
-			fix: "register the new schema under another subject"}, nil
+		return verdict{messages: []string{differentType}, fix: "register the new schema under another subject"}, nil
 	}
-	before, err := c.parse(old.Definition, false)
+	before, err := c.parse(old.Definition, contextOf(old.Subject), false)
 	if err != nil {
 		return verdict{}, err
 	}
 	var v verdict
 	if level == Forward || level == ForwardTransitive || level == Full || level == FullTransitive {
-		v.add(before.schema, p.schema, false)
+		v.add(before.model.reads(p.model, false))
 	}
 	// As Confluent's: of a full check, only the backward half tells which version it is about.
 	tell := len(v.messages) > 0 && (level == Forward || level == ForwardTransitive)
 	if level == Backward || level == BackwardTransitive || level == Full || level == FullTransitive {
-		tell = v.add(p.schema, before.schema, true)
+		tell = v.add(p.model.reads(before.model, true))
 	}
 	if tell {
 		v.messages = append(v.messages, fmt.Sprintf("{oldSchemaVersion: %d}", old.Version))
@@ -102,41 +112,32 @@ func (c *core) judgeOne(level Level, p *parsed, old *entry) (verdict, error) {
 	return v, nil
 }
 
-// add compares one direction and reports whether it found anything. newReads says that the reader is the new schema.
-func (v *verdict) add(reader, writer *avsc.Schema, newReads bool) bool {
-	found, err := avsc.Reads(reader, writer)
-	if err != nil {
-		v.messages = append(v.messages, "Unexpected exception during compatibility check: "+err.Error())
-		if v.fix == "" {
-			v.fix = "make the names and aliases of each record's fields unique"
-		}
-		return true
+// add takes the outcome of one direction in and reports whether there is any.
+func (v *verdict) add(messages []string, fix string) bool {
+	v.messages = append(v.messages, messages...)
+	if v.fix == "" {
+		v.fix = fix
 	}
-	readerName, writerName := "old", "new"
-	if newReads {
-		readerName, writerName = "new", "old"
-	}
-	for _, i := range found {
-		v.messages = append(v.messages, i.Confluent(readerName, writerName))
-		if v.fix == "" {
-			v.fix = i.Fix(newReads)
-		}
-	}
-	return len(found) > 0
+	return len(messages) > 0
 }
 
-// CheckAvro compares a new Avro schema with old ones, the newest first, without a registry. It returns nil if the level
-// allows the change, else an [*IncompatibleError]; an error that wraps [ErrInvalidSchema] if one of the texts is no
-// schema.
+// CheckAvro is [Check] for Avro schemas.
 func CheckAvro(level Level, text string, history ...string) error {
+	return Check(level, TypeAvro, text, history...)
+}
+
+// Check compares a new schema with old ones of the same type, the newest first, without a registry. It returns nil if
+// the level allows the change, else an [*IncompatibleError]; an error that wraps [ErrInvalidSchema] if one of the texts
+// is no schema.
+func Check(level Level, schemaType, text string, history ...string) error {
 	c := core{}
-	p, err := c.parse(Definition{Text: text}, true)
+	p, err := c.parse(Definition{Type: schemaType, Text: text}, defaultContext, true)
 	if err != nil {
 		return err
 	}
 	list := make([]*entry, len(history))
 	for i, h := range history {
-		old, err := c.parse(Definition{Text: h}, false)
+		old, err := c.parse(Definition{Type: schemaType, Text: h}, defaultContext, false)
 		if err != nil {
 			return err
 		}

@@ -3,9 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,12 +88,7 @@ func (c *Client) Lookup(ctx context.Context, subject string, d Definition) (Sche
 
 func (c *Client) schema(ctx context.Context, op, subject string, d Definition,
 	ask func(Backend, context.Context, string, Definition) (Schema, error)) (Schema, error) {
-	var key strings.Builder
-	fmt.Fprintf(&key, "%s\x00%s\x00%s\x00%s\x00%s", op, subject, d.Type, d.metadataText(), d.Text)
-	for _, r := range d.References {
-		fmt.Fprintf(&key, "\x00%s\x00%s\x00%d", r.Name, r.Subject, r.Version)
-	}
-	k := key.String()
+	k := op + "\x00" + subject + "\x00" + d.key()
 	c.mu.Lock()
 	if s, ok := c.mu.ids[k]; ok {
 		c.mu.Unlock()

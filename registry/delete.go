@@ -113,3 +113,15 @@ func (c *core) removeLocked(ctx context.Context, records []record) error {
 	}
 	return nil
 }
+
+// deleteContext forgets a context that has no schemas.
+func (c *core) deleteContext(ctx context.Context, name string) error {
+	if err := c.log.lock(ctx); err != nil {
+		return unavailable(err)
+	}
+	defer c.log.unlock()
+	if len(c.state.all(qualify(name, ""), true)) > 0 || name == defaultContext {
+		return fail(codeContextNotEmpty, "The specified context '%s' is not empty.", name)
+	}
+	return c.removeLocked(ctx, []record{{contextKey(name), nil}})
+}

@@ -106,6 +106,7 @@ func (e *IncompatibleError) message() string {
 
 // Confluent's error codes.
 const (
+	codeForbidden              = 40301
 	codeSubjectNotFound        = 40401
 	codeVersionNotFound        = 40402
 	codeSchemaNotFound         = 40403
@@ -118,12 +119,16 @@ const (
 	codeInvalidSchema          = 42201
 	codeInvalidVersion         = 42202
 	codeInvalidCompatibility   = 42203
+	codeInvalidMode            = 42204
 	codeOperationNotPermitted  = 42205
 	codeReferenceExists        = 42206
 	codeInvalidSubject         = 42208
 	codeSchemaTooLarge         = 42209
+	codeInvalidRuleSet         = 42210
+	codeContextNotEmpty        = 42211
 	codeStore                  = 50001
 	codeTimeout                = 50002
+	codeNoLeader               = 50004
 )
 
 func fail(code int, format string, args ...any) *Error {

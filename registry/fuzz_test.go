@@ -30,16 +30,16 @@ func FuzzApply(f *testing.F) {
 		s.apply(2, key, value, time.UnixMilli(2))
 		s.apply(3, key, nil, time.UnixMilli(3))
 		s.apply(4, key, value, time.UnixMilli(4))
-		for _, e := range s.all("", true) {
-			d, ok := s.byID(e.ID)
+		for _, e := range s.all(everyContext, true) {
+			d, ok := s.byID(contextOf(e.Subject), e.ID)
 			if !ok || d.guid() != e.GUID {
 				t.Fatalf("%+v has an id that is %v %+v", e, ok, d)
 			}
-			if id, ok := s.idOf(e.Definition); !ok || id > e.ID {
+			if id, ok := s.idOf(contextOf(e.Subject), e.Definition); !ok || id > e.ID {
 				t.Fatalf("%+v is found as %d, %v", e, id, ok)
 			}
-			if s.nextID() <= e.ID {
-				t.Fatalf("the next id is %d after %d", s.nextID(), e.ID)
+			if s.nextID(contextOf(e.Subject)) <= e.ID {
+				t.Fatalf("the next id is %d after %d", s.nextID(defaultContext), e.ID)
 			}
 		}
 	})
@@ -53,13 +53,13 @@ func TestContentWithTwoIDs(t *testing.T) {
 	s.apply(1, schemaKey("b", 1), []byte(`{"id":7`+text), time.UnixMilli(1))
 	s.apply(2, schemaKey("c", 1), []byte(`{"id":5`+text), time.UnixMilli(1))
 	for i, want := range []int{3, 5, 7, 0} {
-		if id, ok := s.idOf(Definition{Text: `"string"`}); id != want || ok != (want > 0) {
+		if id, ok := s.idOf(defaultContext, Definition{Text: `"string"`}); id != want || ok != (want > 0) {
 			t.Fatalf("found as %d, %v, want %d", id, ok, want)
 		}
 		s.apply(3, schemaKey([]string{"a", "c", "b", "none"}[i], 1), nil, time.UnixMilli(2))
 	}
-	if s.nextID() != 8 {
-		t.Errorf("the next id is %d", s.nextID())
+	if s.nextID(defaultContext) != 8 {
+		t.Errorf("the next id is %d", s.nextID(defaultContext))
 	}
 }
 

@@ -16,11 +16,12 @@ import (
 // schemaLog is the `_schemas` topic: one goroutine reads it into the state, one writer at a time appends to it. A write
 // is done when the log's own reader has applied it, so that whoever was answered finds what was written.
 type schemaLog struct {
-	client  *kgo.Client
-	topic   string
-	state   *state
-	logger  *slog.Logger
-	timeout time.Duration // of one write, until it is applied
+	client   *kgo.Client
+	producer *producer
+	topic    string
+	state    *state
+	logger   *slog.Logger
+	timeout  time.Duration // of one write, until it is applied
 
 	writer chan struct{} // holds one token: the right to decide and write
 	// unsure says that a write ended without a known outcome; it belongs to the holder of the token.
@@ -43,11 +44,7 @@ func openLog(ctx context.Context, c Config, st *state) (*schemaLog, error) {
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID("leat-registry"),
 		kgo.MetadataMinAge(100 * time.Millisecond),
-		kgo.ProducerLinger(0),
-		kgo.ProducerBatchCompression(kgo.NoCompression()),
-		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.RecordDeliveryTimeout(c.WriteTimeout),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 	}, c.ClientOpts...)
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
@@ -56,7 +53,7 @@ func openLog(ctx context.Context, c Config, st *state) (*schemaLog, error) {
 	if seeds, ok := client.OptValue(kgo.SeedBrokers).([]string); ok {
 		c.Brokers = seeds // ClientOpts may name others, and messages should tell the truth
 	}
-	l := &schemaLog{client: client, topic: c.Topic, state: st, logger: c.Logger, timeout: c.WriteTimeout,
+	l := &schemaLog{client: client, producer: newProducer(c), topic: c.Topic, state: st, logger: c.Logger, timeout: c.WriteTimeout,
 		writer: make(chan struct{}, 1), done: make(chan struct{}), unsure: true}
 	l.mu.moved = make(chan struct{})
 	l.writer <- struct{}{}
@@ -269,7 +266,8 @@ func (l *schemaLog) catchUpLocked(ctx context.Context) error {
 type record struct{ key, value []byte }
 
 // writeLocked appends the records in order and waits until the last one has been applied. The caller holds the lock.
-// It does not end with the caller's request: a write that was begun is waited for, up to the timeout.
+// All of them are written or none. It does not end with the caller's request: a write that was begun is waited for, up to
+// the timeout.
 func (l *schemaLog) writeLocked(ctx context.Context, records ...record) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
 	defer cancel()
@@ -278,11 +276,11 @@ func (l *schemaLog) writeLocked(ctx context.Context, records ...record) error {
 		batch[i] = &kgo.Record{Topic: l.topic, Partition: 0, Key: r.key, Value: r.value}
 	}
 	l.unsure = true
-	results := l.client.ProduceSync(ctx, batch...)
-	if err := results.FirstErr(); err != nil {
+	last, err := l.producer.write(ctx, batch)
+	if err != nil {
 		return fmt.Errorf("write to %s: %w", l.topic, err)
 	}
-	if err := l.waitApplied(ctx, results[len(results)-1].Record.Offset); err != nil {
+	if err := l.waitApplied(ctx, last); err != nil {
 		return err
 	}
 	l.unsure = false
@@ -293,6 +291,7 @@ func (l *schemaLog) writeLocked(ctx context.Context, records ...record) error {
 func (l *schemaLog) close() {
 	l.cancel()
 	<-l.done
+	l.producer.close()
 	l.client.Close()
 }
 

@@ -1,9 +1,6 @@
 package registry
 
 import (
-	"crypto/md5"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -19,6 +16,7 @@ const (
 	keyMode          = "MODE"
 	keyDeleteSubject = "DELETE_SUBJECT"
 	keyClearSubject  = "CLEAR_SUBJECT"
+	keyContext       = "CONTEXT"
 	keyNoop          = "NOOP"
 )
 
@@ -27,6 +25,7 @@ type recordKey struct {
 	Keytype string `json:"keytype"`
 	Subject string `json:"subject"`
 	Version int    `json:"version"`
+	Context string `json:"context"`
 	Magic   int    `json:"magic"`
 }
 
@@ -58,6 +57,7 @@ type schemaValue struct {
 	SchemaType string      `json:"schemaType"`
 	References []Reference `json:"references"`
 	Metadata   *Metadata   `json:"metadata"`
+	RuleSet    *RuleSet    `json:"ruleSet"`
 	Schema     string      `json:"schema"`
 	Deleted    bool        `json:"deleted"`
 }
@@ -87,9 +87,35 @@ func encodeSchema(s *Schema) ([]byte, error) {
 		}
 		b = append(append(b, `,"metadata":`...), m...)
 	}
+	if s.RuleSet != nil {
+		m, err := marshal(s.RuleSet)
+		if err != nil {
+			return nil, fmt.Errorf("encode the rule set of subject %q: %w", s.Subject, err)
+		}
+		b = append(append(b, `,"ruleSet":`...), m...)
+	}
 	b = avsc.AppendString(append(b, `,"schema":`...), s.Text)
 	b = strconv.AppendBool(append(b, `,"deleted":`...), s.Deleted)
 	return append(b, '}'), nil
+}
+
+// contextKey and contextValue make a context known.
+func contextKey(context string) []byte {
+	b := avsc.AppendString([]byte(`{"keytype":"CONTEXT","tenant":"default","context":`), context)
+	return append(b, `,"magic":0}`...)
+}
+
+func contextValue(context string) []byte {
+	b := avsc.AppendString([]byte(`{"tenant":"default","context":`), context)
+	return append(b, '}')
+}
+
+// clearSubjectValue is the value of a CLEAR_SUBJECT record.
+func clearSubjectValue(subject string) []byte {
+	if subject == "" {
+		return []byte(`{}`)
+	}
+	return append(avsc.AppendString([]byte(`{"subject":`), subject), '}')
 }
 
 func encodeDeleteSubject(subject string, version int) []byte {
@@ -98,18 +124,21 @@ func encodeDeleteSubject(subject string, version int) []byte {
 }
 
 // configValue is the value of a CONFIG record, and the answer to requests about configuration. What this registry does
-// not act on is kept all the same.
+// not act on (validateFields, validateRules, compatibilityPolicy) is kept all the same.
 type configValue struct {
-	Subject            string          `json:"subject,omitempty"`
-	Alias              string          `json:"alias,omitempty"`
-	Normalize          *bool           `json:"normalize,omitempty"`
-	ValidateFields     *bool           `json:"validateFields,omitempty"`
-	CompatibilityLevel string          `json:"compatibilityLevel,omitempty"`
-	CompatibilityGroup string          `json:"compatibilityGroup,omitempty"`
-	DefaultMetadata    json.RawMessage `json:"defaultMetadata,omitempty"`
-	OverrideMetadata   json.RawMessage `json:"overrideMetadata,omitempty"`
-	DefaultRuleSet     json.RawMessage `json:"defaultRuleSet,omitempty"`
-	OverrideRuleSet    json.RawMessage `json:"overrideRuleSet,omitempty"`
+	Subject             string    `json:"subject,omitempty"`
+	Alias               string    `json:"alias,omitempty"`
+	Normalize           *bool     `json:"normalize,omitempty"`
+	ValidateFields      *bool     `json:"validateFields,omitempty"`
+	ValidateNewSchemas  *bool     `json:"validateNewSchemas,omitempty"`
+	ValidateRules       *bool     `json:"validateRules,omitempty"`
+	CompatibilityLevel  string    `json:"compatibilityLevel,omitempty"`
+	CompatibilityPolicy string    `json:"compatibilityPolicy,omitempty"`
+	CompatibilityGroup  string    `json:"compatibilityGroup,omitempty"`
+	DefaultMetadata     *Metadata `json:"defaultMetadata,omitempty"`
+	OverrideMetadata    *Metadata `json:"overrideMetadata,omitempty"`
+	DefaultRuleSet      *RuleSet  `json:"defaultRuleSet,omitempty"`
+	OverrideRuleSet     *RuleSet  `json:"overrideRuleSet,omitempty"`
 }
 
 // modeValue is the value of a MODE record.
@@ -127,21 +156,4 @@ func marshal(v any) ([]byte, error) {
 		return nil, err
 	}
 	return []byte(strings.TrimSuffix(b.String(), "\n")), nil
-}
-
-// guid is Confluent's content identifier of a definition: the MD5 of its parts, as a UUID.
-func (d Definition) guid() string {
-	h := md5.New()
-	h.Write([]byte(d.Text))
-	for _, r := range d.References {
-		h.Write([]byte(r.Name))
-		h.Write([]byte(r.Subject))
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(int32(r.Version))))
-	}
-	if m := d.metadataText(); m != "" {
-		h.Write([]byte{1})
-		h.Write([]byte(m))
-	}
-	s := hex.EncodeToString(h.Sum(nil))
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }

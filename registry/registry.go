@@ -19,15 +19,11 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 )
 
 // Latest is the version number that stands for the newest version of a subject.
 const Latest = -1
-
-// TypeAvro is the type of Avro schemas, and what an empty type means.
-const TypeAvro = "AVRO"
 
 // Definition is a schema as it is registered. Two definitions are the same schema if their canonical texts, references,
 // metadata and rule sets are the same.
@@ -38,8 +34,9 @@ type Definition struct {
 	Text string
 	// References name other registered schemas whose types the text uses.
 	References []Reference
-	// Metadata is kept and compared, but means nothing to the registry.
+	// Metadata and RuleSet are kept and compared, but mean nothing to the registry.
 	Metadata *Metadata
+	RuleSet  *RuleSet
 }
 
 // Reference names a registered schema whose types another schema uses.
@@ -49,13 +46,6 @@ type Reference struct {
 	// Subject and Version say where it is registered. Version may be [Latest].
 	Subject string `json:"subject"`
 	Version int    `json:"version"`
-}
-
-// Metadata is what a user attaches to a schema.
-type Metadata struct {
-	Tags       map[string][]string `json:"tags,omitempty"`
-	Properties map[string]string   `json:"properties,omitempty"`
-	Sensitive  []string            `json:"sensitive,omitempty"`
 }
 
 // Schema is a definition in its place: one version of one subject.
@@ -137,16 +127,4 @@ func (d Definition) typeName() string {
 		return TypeAvro
 	}
 	return d.Type
-}
-
-// metadataText is the metadata as JSON, empty for none.
-func (d Definition) metadataText() string {
-	if d.Metadata == nil {
-		return ""
-	}
-	b, err := json.Marshal(d.Metadata)
-	if err != nil { // maps and slices of strings always marshal
-		return ""
-	}
-	return string(b)
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ type schemaJSON struct {
 	SchemaType string      `json:"schemaType,omitempty"`
 	References []Reference `json:"references,omitempty"`
 	Metadata   *Metadata   `json:"metadata,omitempty"`
+	RuleSet    *RuleSet    `json:"ruleSet,omitempty"`
 	Schema     string      `json:"schema,omitempty"`
 	Timestamp  int64       `json:"ts,omitempty"`
 	Deleted    *bool       `json:"deleted,omitempty"`
@@ -24,12 +26,18 @@ type schemaJSON struct {
 
 func toJSON(e *entry) schemaJSON {
 	return schemaJSON{Subject: e.Subject, Version: e.Version, ID: e.ID, GUID: e.GUID, SchemaType: e.typeName(),
-		References: e.References, Metadata: e.Metadata, Schema: e.Text, Timestamp: e.at.UnixMilli(), Deleted: &e.Deleted}
+		References: e.References, Metadata: e.Metadata, RuleSet: e.RuleSet, Schema: e.Text, Timestamp: e.at.UnixMilli(), Deleted: &e.Deleted}
 }
 
 func root(*core, *http.Request) (any, error) { return struct{}{}, nil }
 
-func listTypes(*core, *http.Request) (any, error) { return []string{TypeAvro}, nil }
+func listTypes(*core, *http.Request) (any, error) {
+	names := make([]string, len(languages))
+	for i, l := range languages {
+		names[i] = l.name
+	}
+	return names, nil
+}
 
 func listSchemas(c *core, r *http.Request) (any, error) {
 	q := r.URL.Query()
@@ -59,43 +67,63 @@ func pathID(r *http.Request) (int, error) {
 	return int(id), nil
 }
 
-// byID finds a definition by the path's id; with ?subject= also the version that has it there.
-func byID(c *core, r *http.Request) (int, Definition, *entry, error) {
+// located is a definition that was found by its id: where, and at which version if the request named a subject.
+type located struct {
+	Definition
+	id      int
+	context string
+	entry   *entry // nil if the subject that was asked for does not have it
+}
+
+// byID finds a definition by the path's id, in the context of ?subject=, or, if that names none, in the default one and
+// then in all others; with ?subject= also the version that has it there.
+func byID(c *core, r *http.Request) (located, error) {
 	id, err := pathID(r)
 	if err != nil {
-		return 0, Definition{}, nil, err
+		return located{}, err
 	}
-	d, ok := c.state.byID(id)
-	if !ok {
-		return id, d, nil, fail(codeSchemaNotFound, "Schema %d not found", id)
+	subject := canonicalSubject(r.URL.Query().Get("subject"))
+	contexts := c.state.contexts()
+	if of := contextOf(subject); of != defaultContext {
+		contexts = []string{of}
 	}
-	list := c.state.withID(id, true)
-	if subject := r.URL.Query().Get("subject"); subject != "" {
-		if i := slices.IndexFunc(list, func(e *entry) bool { return e.Subject == subject }); i >= 0 {
-			return id, d, list[i], nil
+	for _, context := range contexts {
+		d, ok := c.state.byID(context, id)
+		if !ok {
+			continue
 		}
+		l := located{Definition: d, id: id, context: context}
+		_, name := splitSubject(subject)
+		for _, e := range c.state.withID(context, id, true) {
+			if name != "" && e.Subject == qualify(context, name) {
+				l.entry = e
+				break
+			}
+		}
+		return l, nil
 	}
-	return id, d, nil, nil
+	return located{}, fail(codeSchemaNotFound, "Schema %d not found", id)
 }
 
 func getByID(c *core, r *http.Request) (any, error) {
-	_, d, e, err := byID(c, r)
+	l, err := byID(c, r)
 	if err != nil {
 		return nil, err
 	}
-	answer := schemaJSON{GUID: d.guid(), SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, Schema: d.Text}
-	if e != nil {
+	d := l.Definition
+	answer := schemaJSON{GUID: d.guid(), SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, RuleSet: d.RuleSet, Schema: d.Text}
+	if e := l.entry; e != nil {
 		answer.Subject, answer.Version, answer.Timestamp = e.Subject, e.Version, e.at.UnixMilli()
 	}
 	if flag(r.URL.Query(), "fetchMaxId") {
-		answer.MaxID = c.state.nextID() - 1
+		answer.MaxID = c.state.nextID(l.context) - 1
 	}
 	return answer, nil
 }
 
 func getTextByID(c *core, r *http.Request) (any, error) {
-	_, d, _, err := byID(c, r)
-	return rawText(d.Text), err
+	l, err := byID(c, r)
+	return rawText(l.Text), err
 }
 
 func getSubjectsByID(c *core, r *http.Request) (any, error) {
@@ -131,23 +159,14 @@ func getVersionsByID(c *core, r *http.Request) (any, error) {
 }
 
 func versionsByID(c *core, r *http.Request) ([]*entry, error) {
-	id, err := pathID(r)
+	l, err := byID(c, r)
+	if e, ok := errors.AsType[*Error](err); ok && e.Code == codeSchemaNotFound {
+		return nil, fail(codeSchemaNotFound, "Schema not found")
+	}
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := c.state.byID(id); !ok {
-		return nil, fail(codeSchemaNotFound, "Schema not found")
-	}
-	return c.state.withID(id, flag(r.URL.Query(), "deleted")), nil
-}
-
-func getByGUID(c *core, r *http.Request) (any, error) {
-	id, ok := c.state.idOfGUID(strings.ToLower(r.PathValue("guid")))
-	if !ok {
-		return nil, fail(codeSchemaNotFound, "Schema %s not found", r.PathValue("guid"))
-	}
-	d, _ := c.state.byID(id)
-	return schemaJSON{GUID: d.guid(), SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, Schema: d.Text}, nil
+	return c.state.withID(l.context, l.id, flag(r.URL.Query(), "deleted")), nil
 }
 
 // contextID is an id and the context that it counts in.
@@ -156,10 +175,27 @@ type contextID struct {
 	ID      int    `json:"id"`
 }
 
-func getIDsByGUID(c *core, r *http.Request) (any, error) {
-	id, ok := c.state.idOfGUID(strings.ToLower(r.PathValue("guid")))
-	if !ok {
+// byGUID finds the ids of a content, in the order of the contexts.
+func byGUID(c *core, r *http.Request) ([]contextID, error) {
+	var list []contextID
+	for _, context := range c.state.contexts() {
+		if id, ok := c.state.idOfGUID(context, strings.ToLower(r.PathValue("guid"))); ok {
+			list = append(list, contextID{context, id})
+		}
+	}
+	if len(list) == 0 {
 		return nil, fail(codeSchemaNotFound, "Schema %s not found", r.PathValue("guid"))
 	}
-	return []contextID{{".", id}}, nil
+	return list, nil
 }
+
+func getByGUID(c *core, r *http.Request) (any, error) {
+	at, err := byGUID(c, r)
+	if err != nil {
+		return nil, err
+	}
+	d, _ := c.state.byID(at[0].Context, at[0].ID)
+	return schemaJSON{GUID: d.guid(), SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, RuleSet: d.RuleSet, Schema: d.Text}, nil
+}
+
+func getIDsByGUID(c *core, r *http.Request) (any, error) { return byGUID(c, r) }

@@ -2,38 +2,30 @@ package registry
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 )
 
 // configAnswer is the answer to a change of configuration: it spells the level differently from the answer to a
 // question about it, as Confluent's does.
 type configAnswer struct {
-	Alias              string `json:"alias,omitempty"`
-	Normalize          *bool  `json:"normalize,omitempty"`
-	ValidateFields     *bool  `json:"validateFields,omitempty"`
-	Compatibility      string `json:"compatibility,omitempty"`
-	CompatibilityGroup string `json:"compatibilityGroup,omitempty"`
+	Compatibility string `json:"compatibility,omitempty"`
+	configValue
 }
 
 func getConfig(c *core, r *http.Request) (any, error) {
-	subject := r.PathValue("subject")
+	subject := pathSubject(r)
 	v, ok := c.state.config(subject)
 	v.Subject = ""
-	if subject == "" || ok && v.CompatibilityLevel != "" {
-		if v.CompatibilityLevel == "" {
-			v.CompatibilityLevel = string(Backward)
-		}
+	if v.CompatibilityLevel != "" {
 		return v, nil
 	}
-	if !flag(r.URL.Query(), "defaultToGlobal") {
+	if subject != "" && !flag(r.URL.Query(), "defaultToGlobal") {
 		if ok {
 			return v, nil
 		}
 		return nil, fail(codeNoSubjectCompatibility, "Subject '%s' does not have subject-level compatibility configured", subject)
 	}
-	level, _ := c.level(subject)
-	v.CompatibilityLevel = string(level)
+	v.CompatibilityLevel = string(c.level(subject))
 	return v, nil
 }
 
@@ -42,48 +34,39 @@ func putConfig(c *core, r *http.Request) (any, error) {
 	if err := body(r, &u); err != nil {
 		return nil, err
 	}
-	v, err := c.setConfig(r.Context(), r.PathValue("subject"), u)
+	v, err := c.setConfig(r.Context(), pathSubject(r), u)
 	if err != nil {
 		return nil, err
 	}
-	return configAnswer{Alias: v.Alias, Normalize: v.Normalize, ValidateFields: v.ValidateFields,
-		Compatibility: v.CompatibilityLevel, CompatibilityGroup: v.CompatibilityGroup}, nil
+	answer := configAnswer{Compatibility: v.CompatibilityLevel, configValue: v}
+	answer.Subject, answer.CompatibilityLevel = "", ""
+	return answer, nil
 }
 
 func removeConfig(c *core, r *http.Request) (any, error) {
-	v, err := c.deleteConfig(r.Context(), r.PathValue("subject"))
+	v, err := c.deleteConfig(r.Context(), pathSubject(r))
 	v.Subject = ""
 	return v, err
 }
 
-func getMode(c *core, r *http.Request) (any, error) {
-	subject := r.PathValue("subject")
-	mode, ok := c.state.mode(subject)
-	if !ok && subject != "" {
-		if !flag(r.URL.Query(), "defaultToGlobal") {
-			return nil, fail(codeNoSubjectMode, "Subject '%s' does not have subject-level mode configured", subject)
+func listContexts(c *core, r *http.Request) (any, error) {
+	q := r.URL.Query()
+	list := []string{}
+	for _, context := range c.state.contexts() {
+		if strings.HasPrefix(context, q.Get("contextPrefix")) {
+			list = append(list, context)
 		}
-		mode, ok = c.state.mode("")
 	}
-	if !ok {
-		mode = "READWRITE"
-	}
-	return modeValue{Mode: mode}, nil
+	return page(q, list), nil
 }
 
-// putMode refuses: modes that came with the topic are kept to, but this registry does not change them yet.
-func putMode(_ *core, r *http.Request) (any, error) {
-	var v modeValue
-	if err := body(r, &v); err != nil {
+func removeContext(c *core, r *http.Request) (any, error) {
+	context, err := cleanContext(r.PathValue("context"))
+	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains([]string{"READWRITE", "READONLY", "IMPORT", "FORWARD"}, strings.ToUpper(v.Mode)) {
-		return nil, fail(42204, "Invalid mode. Valid values are READWRITE, READONLY, IMPORT and FORWARD.")
-	}
-	return nil, fail(codeOperationNotPermitted, "Mode changes are not allowed")
+	return noContent{}, c.deleteContext(r.Context(), context)
 }
-
-func listContexts(*core, *http.Request) (any, error) { return []string{"."}, nil }
 
 func getClusterID(c *core, r *http.Request) (any, error) {
 	id, err := c.log.clusterID(r.Context())
@@ -96,4 +79,8 @@ func getClusterID(c *core, r *http.Request) (any, error) {
 
 func getServerVersion(*core, *http.Request) (any, error) {
 	return map[string]string{"version": "8.0.0", "commitId": "leat"}, nil
+}
+
+func getDeployment(*core, *http.Request) (any, error) {
+	return map[string][]string{"attributes": {}}, nil
 }

@@ -2,7 +2,20 @@ package registry
 
 import (
 	"net/http"
+	"slices"
 )
+
+// pathSubject is the subject of the path, or the scope: empty where there is none.
+func pathSubject(r *http.Request) string { return canonicalSubject(r.PathValue("subject")) }
+
+// subject is the subject of the path, or the one that it is an alias of.
+func (c *core) subject(r *http.Request) string {
+	subject := pathSubject(r)
+	if conf, _ := c.state.config(subject); conf.Alias != "" {
+		return within(conf.Alias, contextOf(subject))
+	}
+	return subject
+}
 
 // schemaRequest is the body of requests that bring a schema.
 type schemaRequest struct {
@@ -10,8 +23,9 @@ type schemaRequest struct {
 	SchemaType string      `json:"schemaType"`
 	References []Reference `json:"references"`
 	Metadata   *Metadata   `json:"metadata"`
-	ID         *int        `json:"id"`
-	Version    *int        `json:"version"`
+	RuleSet    *RuleSet    `json:"ruleSet"`
+	ID         int         `json:"id"`
+	Version    int         `json:"version"`
 }
 
 func readSchema(r *http.Request) (schemaRequest, Definition, error) {
@@ -19,14 +33,14 @@ func readSchema(r *http.Request) (schemaRequest, Definition, error) {
 	if err := body(r, &req); err != nil {
 		return req, Definition{}, err
 	}
-	return req, Definition{Type: req.SchemaType, Text: req.Schema, References: req.References, Metadata: req.Metadata}, nil
+	return req, Definition{Type: req.SchemaType, Text: req.Schema, References: req.References, Metadata: req.Metadata, RuleSet: req.RuleSet}, nil
 }
 
 func listSubjects(c *core, r *http.Request) (any, error) {
 	q := r.URL.Query()
-	prefix := q.Get("subjectPrefix")
-	if prefix == ":*:" { // every context; there is only the default one
-		prefix = ""
+	prefix := everyContext
+	if q.Has("subjectPrefix") {
+		prefix = q.Get("subjectPrefix")
 	}
 	return page(q, c.subjects(prefix, flag(q, "deleted"), flag(q, "deletedOnly"))), nil
 }
@@ -37,7 +51,7 @@ func lookupSchema(c *core, r *http.Request) (any, error) {
 		return nil, err
 	}
 	q := r.URL.Query()
-	e, err := c.lookup(r.PathValue("subject"), d, flag(q, "normalize"), flag(q, "deleted"))
+	e, err := c.lookup(c.subject(r), d, flag(q, "normalize"), flag(q, "deleted"))
 	if err != nil {
 		return nil, err
 	}
@@ -49,24 +63,43 @@ func registerSchema(c *core, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	subject := r.PathValue("subject")
-	if req.ID != nil && *req.ID > 0 {
-		return nil, fail(codeOperationNotPermitted, "Subject %s in context . is not in import mode", subject)
-	}
-	s, err := c.register(r.Context(), subject, d, flag(r.URL.Query(), "normalize"))
+	subject, q := c.subject(r), r.URL.Query()
+	s, err := c.register(r.Context(), subject, d, registration{normalize: flag(q, "normalize"), force: flag(q, "force"),
+		id: max(0, req.ID), version: max(0, req.Version)})
 	if err != nil {
 		return nil, err
 	}
 	answer := schemaJSON{ID: s.ID, Version: s.Version, GUID: s.GUID, SchemaType: s.typeName(), References: s.References,
-		Metadata: s.Metadata, Schema: s.Text}
+		Metadata: s.Metadata, RuleSet: s.RuleSet, Schema: s.Text}
 	if e := c.version(subject, s.Version, true); e != nil {
 		answer.Timestamp = e.at.UnixMilli()
 	}
 	return answer, nil
 }
 
+// getByMetadata finds the newest version whose metadata has all the properties that the query asks for.
+func getByMetadata(c *core, r *http.Request) (any, error) {
+	q, subject := r.URL.Query(), c.subject(r)
+	keys, values := q["key"], q["value"]
+	list := c.state.versions(subject, flag(q, "deleted"))
+	if len(list) == 0 {
+		return nil, subjectNotFound(subject)
+	}
+	for _, e := range slices.Backward(list) {
+		match := e.Metadata != nil && len(keys) == len(values)
+		for i := 0; match && i < len(keys); i++ {
+			v, ok := e.Metadata.Properties[keys[i]]
+			match = ok && v == values[i]
+		}
+		if match {
+			return toJSON(e), nil
+		}
+	}
+	return nil, fail(codeSchemaNotFound, "Schema not found")
+}
+
 func deleteSubject(c *core, r *http.Request) (any, error) {
-	return c.deleteSubject(r.Context(), r.PathValue("subject"), flag(r.URL.Query(), "permanent"))
+	return c.deleteSubject(r.Context(), c.subject(r), flag(r.URL.Query(), "permanent"))
 }
 
 func deleteVersion(c *core, r *http.Request) (any, error) {
@@ -74,14 +107,14 @@ func deleteVersion(c *core, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.deleteVersion(r.Context(), r.PathValue("subject"), v, flag(r.URL.Query(), "permanent"))
+	return c.deleteVersion(r.Context(), c.subject(r), v, flag(r.URL.Query(), "permanent"))
 }
 
 func listVersions(c *core, r *http.Request) (any, error) {
 	q := r.URL.Query()
 	deletedOnly, negative := flag(q, "deletedOnly"), flag(q, "deletedAsNegative")
 	versions := []int{}
-	for _, e := range c.state.versions(r.PathValue("subject"), flag(q, "deleted") || deletedOnly || negative) {
+	for _, e := range c.state.versions(c.subject(r), flag(q, "deleted") || deletedOnly || negative) {
 		switch {
 		case deletedOnly && !e.Deleted:
 		case negative && e.Deleted:
@@ -91,7 +124,7 @@ func listVersions(c *core, r *http.Request) (any, error) {
 		}
 	}
 	if len(versions) == 0 {
-		return nil, subjectNotFound(r.PathValue("subject"))
+		return nil, subjectNotFound(c.subject(r))
 	}
 	return page(q, versions), nil
 }
@@ -101,7 +134,7 @@ func pathVersion(c *core, r *http.Request) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.get(r.PathValue("subject"), v, flag(r.URL.Query(), "deleted"))
+	return c.get(c.subject(r), v, flag(r.URL.Query(), "deleted"))
 }
 
 func getVersion(c *core, r *http.Request) (any, error) {
@@ -144,16 +177,12 @@ func checkAll(c *core, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	subject := r.PathValue("subject")
-	p, err := c.parse(d, true)
+	subject := c.subject(r)
+	p, err := c.parseNew(subject, d, flag(r.URL.Query(), "normalize"))
 	if err != nil {
 		return checked(r, verdict{}, err)
 	}
-	if flag(r.URL.Query(), "normalize") {
-		p.normalize()
-	}
-	level, _ := c.level(subject)
-	v, err := c.judge(level, p, c.history(subject))
+	v, err := c.judge(c.level(subject), p, c.history(subject, p))
 	return checked(r, v, err)
 }
 
@@ -166,7 +195,7 @@ func checkOne(c *core, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := c.checkVersion(r.PathValue("subject"), of, d, flag(r.URL.Query(), "normalize"))
+	v, err := c.checkVersion(c.subject(r), of, d, flag(r.URL.Query(), "normalize"))
 	return checked(r, v, err)
 }
 

@@ -14,8 +14,11 @@ import (
 // handler answers one request with a value that becomes JSON, or with text that is sent as it is.
 type handler func(c *core, r *http.Request) (any, error)
 
-// rawText is an answer that is not JSON-quoted.
-type rawText string
+// rawText is an answer that is not JSON-quoted, noContent one without a body.
+type (
+	rawText   string
+	noContent struct{}
+)
 
 // routes is the REST API. One file per family has the handlers: rest_schemas.go, rest_subjects.go, rest_settings.go.
 var routes = []struct {
@@ -37,6 +40,7 @@ var routes = []struct {
 	{"GET", "/subjects", listSubjects},
 	{"POST", "/subjects/{subject}", lookupSchema},
 	{"DELETE", "/subjects/{subject}", deleteSubject},
+	{"GET", "/subjects/{subject}/metadata", getByMetadata},
 	{"GET", "/subjects/{subject}/versions", listVersions},
 	{"POST", "/subjects/{subject}/versions", registerSchema},
 	{"GET", "/subjects/{subject}/versions/{version}", getVersion},
@@ -57,10 +61,14 @@ var routes = []struct {
 	{"PUT", "/mode", putMode},
 	{"GET", "/mode/{subject}", getMode},
 	{"PUT", "/mode/{subject}", putMode},
+	{"DELETE", "/mode", removeMode},
+	{"DELETE", "/mode/{subject}", removeMode},
 
 	{"GET", "/contexts", listContexts},
+	{"DELETE", "/contexts/{context}", removeContext},
 	{"GET", "/v1/metadata/id", getClusterID},
 	{"GET", "/v1/metadata/version", getServerVersion},
+	{"GET", "/v1/metadata/deployment", getDeployment},
 }
 
 // produced are the content types of answers, with the server's own preference.
@@ -83,6 +91,18 @@ func newHandler(s *Server) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		stripSlash(r)
+		err := rewriteContext(r)
+		if denied := s.authorize(r); denied != nil {
+			err = denied
+		}
+		if err != nil {
+			e := s.asError(r, err)
+			if e.Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", `Basic realm="schema registry", charset="UTF-8"`)
+			}
+			writeJSON(w, produced[0].name, e.Status, s.errorBody(e))
+			return
+		}
 		if _, pattern := mux.Handler(r); pattern != "" {
 			mux.ServeHTTP(w, r)
 			return
@@ -97,7 +117,7 @@ func newHandler(s *Server) http.Handler {
 		if status < http.StatusBadRequest { // it would redirect to a path without empty or dotted parts
 			status = http.StatusNotFound
 		}
-		writeJSON(w, produced[0].name, status, errorBody(fail(status, "HTTP %d %s", status, http.StatusText(status))))
+		writeJSON(w, produced[0].name, status, s.errorBody(fail(status, "HTTP %d %s", status, http.StatusText(status))))
 	})
 }
 
@@ -126,16 +146,19 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, h handler) {
 	contentType, ok := negotiate(r.Header.Values("Accept"))
 	result, err := s.call(w, r, h, ok)
 	if err == nil {
-		if text, ok := result.(rawText); ok {
+		switch result := result.(type) {
+		case rawText:
 			setHeaders(w, contentType)
-			_, _ = io.WriteString(w, string(text)) // the client may be gone: nobody is left to tell
-			return
+			_, _ = io.WriteString(w, string(result)) // the client may be gone: nobody is left to tell
+		case noContent:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			writeJSON(w, contentType, http.StatusOK, result)
 		}
-		writeJSON(w, contentType, http.StatusOK, result)
 		return
 	}
 	e := s.asError(r, err)
-	writeJSON(w, contentType, e.Status, errorBody(e))
+	writeJSON(w, contentType, e.Status, s.errorBody(e))
 }
 
 // call checks what is common to all requests, then calls the handler.
@@ -183,7 +206,14 @@ type errorResponse struct {
 	Message string `json:"message"`
 }
 
-func errorBody(e *Error) errorResponse { return errorResponse{e.Code, e.Message} }
+// errorBody is the body for an error. Confluent's registries answer an incompatible schema with error_code 409 until the
+// end of 2025, and with 40901 since; clients of either age read the first.
+func (s *Server) errorBody(e *Error) errorResponse {
+	if e.Code == http.StatusConflict && s.config.Code40901 {
+		return errorResponse{40901, e.Message}
+	}
+	return errorResponse{e.Code, e.Message}
+}
 
 func setHeaders(w http.ResponseWriter, contentType string) {
 	h := w.Header()

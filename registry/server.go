@@ -2,11 +2,13 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,8 +27,16 @@ type Config struct {
 	// ClientOpts are further options for the Kafka client, such as a dialer or credentials. They win over the registry's
 	// own; what it relies on (the consumed topic, acks=all, the partitioner) must be left alone.
 	ClientOpts []kgo.Opt
-	// Topic keeps the schemas. Empty means _schemas. Never let two registries write to one topic at once.
+	// Topic keeps the schemas. Empty means _schemas. One registry writes to it: a second one that starts takes it over, and
+	// from then on the first only reads.
 	Topic string
+	// Unfenced writes without transactions, for clusters that have none. Nothing then keeps a second registry away: see to
+	// it that there is one.
+	Unfenced bool
+	// TLS serves the REST API over TLS. Nil means plain HTTP.
+	TLS *tls.Config
+	// Users may use the REST API, with basic authentication. None means that anybody may.
+	Users []User
 	// Replication is the replication factor of a topic that has to be created. 0 means three, or the number of brokers if
 	// there are fewer.
 	Replication int16
@@ -34,6 +44,9 @@ type Config struct {
 	WriteTimeout time.Duration
 	// MaxBodyBytes bounds the body of a request, and so a schema. 0 means 1 MiB.
 	MaxBodyBytes int64
+	// Code40901 answers an incompatible schema with the error code 40901, as Confluent's registries do since the end of
+	// 2025, instead of 409, which older clients know too.
+	Code40901 bool
 	// Logger gets what the operator should know. Nil means none.
 	Logger *slog.Logger
 }
@@ -65,6 +78,13 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("registry: Config.WriteTimeout is %v: want 0 for the default, or more", c.WriteTimeout)
 	case c.MaxBodyBytes < 0:
 		return fmt.Errorf("registry: Config.MaxBodyBytes is %d: want 0 for the default, or more", c.MaxBodyBytes)
+	case c.TLS != nil && len(c.TLS.Certificates) == 0 && c.TLS.GetCertificate == nil && c.TLS.GetConfigForClient == nil:
+		return errors.New("registry: Config.TLS has no certificate: set its Certificates or GetCertificate")
+	}
+	for i, u := range c.Users {
+		if u.Name == "" || strings.Contains(u.Name, ":") {
+			return fmt.Errorf("registry: Config.Users[%d].Name is %q: want a name without a colon", i, u.Name)
+		}
 	}
 	return nil
 }
@@ -123,6 +143,9 @@ func (s *Server) listen(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("registry: listen on %s: %w", s.config.Listen, err)
+	}
+	if s.config.TLS != nil {
+		listener = tls.NewListener(listener, s.config.TLS)
 	}
 	s.listener = listener
 	s.http = &http.Server{

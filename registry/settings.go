@@ -2,42 +2,43 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 )
 
 // configUpdate is the body of a request that changes configuration: what it does not name stays as it is.
 type configUpdate struct {
-	Compatibility      string          `json:"compatibility"`
-	Alias              *string         `json:"alias"`
-	Normalize          *bool           `json:"normalize"`
-	ValidateFields     *bool           `json:"validateFields"`
-	CompatibilityGroup *string         `json:"compatibilityGroup"`
-	DefaultMetadata    json.RawMessage `json:"defaultMetadata"`
-	OverrideMetadata   json.RawMessage `json:"overrideMetadata"`
-	DefaultRuleSet     json.RawMessage `json:"defaultRuleSet"`
-	OverrideRuleSet    json.RawMessage `json:"overrideRuleSet"`
+	Compatibility string `json:"compatibility"`
+	configValue          // its compatibilityLevel and subject are not read
 }
 
 func (u configUpdate) apply(v *configValue) {
-	if u.Alias != nil {
-		v.Alias = *u.Alias
+	for _, text := range []struct{ from, to *string }{
+		{&u.Alias, &v.Alias}, {&u.CompatibilityGroup, &v.CompatibilityGroup}, {&u.CompatibilityPolicy, &v.CompatibilityPolicy},
+	} {
+		if *text.from != "" {
+			*text.to = *text.from
+		}
 	}
-	if u.Normalize != nil {
-		v.Normalize = u.Normalize
+	for _, b := range []struct{ from, to **bool }{
+		{&u.Normalize, &v.Normalize}, {&u.ValidateFields, &v.ValidateFields},
+		{&u.ValidateNewSchemas, &v.ValidateNewSchemas}, {&u.ValidateRules, &v.ValidateRules},
+	} {
+		if *b.from != nil {
+			*b.to = *b.from
+		}
 	}
-	if u.ValidateFields != nil {
-		v.ValidateFields = u.ValidateFields
-	}
-	if u.CompatibilityGroup != nil {
-		v.CompatibilityGroup = *u.CompatibilityGroup
-	}
-	for _, raw := range []struct{ from, to *json.RawMessage }{
+	for _, m := range []struct{ from, to **Metadata }{
 		{&u.DefaultMetadata, &v.DefaultMetadata}, {&u.OverrideMetadata, &v.OverrideMetadata},
+	} {
+		if *m.from != nil {
+			*m.to = (*m.from).sorted()
+		}
+	}
+	for _, r := range []struct{ from, to **RuleSet }{
 		{&u.DefaultRuleSet, &v.DefaultRuleSet}, {&u.OverrideRuleSet, &v.OverrideRuleSet},
 	} {
-		if *raw.from != nil {
-			*raw.to = *raw.from
+		if *r.from != nil {
+			*r.to = *r.from
 		}
 	}
 }
@@ -52,6 +53,11 @@ func (c *core) setConfig(ctx context.Context, subject string, u configUpdate) (c
 		var ok bool
 		if level, ok = parseLevel(u.Compatibility); !ok {
 			return configValue{}, fail(codeInvalidCompatibility, "Invalid compatibility level. Valid values are none, backward, forward, full, backward_transitive, forward_transitive, and full_transitive")
+		}
+	}
+	for _, rules := range []*RuleSet{u.DefaultRuleSet, u.OverrideRuleSet} {
+		if err := rules.check(); err != nil {
+			return configValue{}, err
 		}
 	}
 	if err := c.checkWritable(subject); err != nil {
@@ -122,17 +128,13 @@ func (c *core) checkVersion(subject string, version int, d Definition, normalize
 	if e == nil && version != Latest {
 		return verdict{}, versionNotFound(version)
 	}
-	p, err := c.parse(d, true)
+	p, err := c.parseNew(subject, d, normalize)
 	if err != nil {
 		return verdict{}, err
 	}
-	if normalize {
-		p.normalize()
-	}
-	level, _ := c.level(subject)
 	var history []*entry
 	if e != nil {
 		history = []*entry{e}
 	}
-	return c.judge(level, p, history)
+	return c.judge(c.level(subject), p, history)
 }

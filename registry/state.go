@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -25,24 +26,42 @@ type state struct {
 	mu struct {
 		sync.RWMutex
 		subjects map[string]map[int]*entry
-		byID     map[int]Definition
-		byGUID   map[string]int // content to id
-		uses     map[int]int    // id to the number of versions that have it
+		spaces   map[string]*space // by context
+		contexts map[string]bool   // those that were made known
 		configs  map[string]configValue
 		modes    map[string]string
-		maxID    int
 	}
+}
+
+// space is the ids of one context.
+type space struct {
+	byID   map[int]Definition
+	byGUID map[string]int // content to id
+	places map[int][]subjectVersion
+	maxID  int
 }
 
 func newState(logger *slog.Logger) *state {
 	s := &state{logger: logger}
 	s.mu.subjects = make(map[string]map[int]*entry)
-	s.mu.byID = make(map[int]Definition)
-	s.mu.byGUID = make(map[string]int)
-	s.mu.uses = make(map[int]int)
+	s.mu.spaces = make(map[string]*space)
+	s.mu.contexts = make(map[string]bool)
 	s.mu.configs = make(map[string]configValue)
 	s.mu.modes = make(map[string]string)
 	return s
+}
+
+// spaceLocked is the space of a context; reading an empty one is allowed, and only create makes it stay.
+func (s *state) spaceLocked(context string, create bool) *space {
+	p := s.mu.spaces[context]
+	if p == nil {
+		p = &space{}
+		if create {
+			p.byID, p.byGUID, p.places = make(map[int]Definition), make(map[string]int), make(map[int][]subjectVersion)
+			s.mu.spaces[context] = p
+		}
+	}
+	return p
 }
 
 // apply takes one record in. A record that cannot be understood is logged and skipped, as Confluent's registry does:
@@ -71,8 +90,14 @@ func (s *state) applyRecord(key, value []byte, at time.Time) error {
 		return s.deleteSubjectLocked(k, value)
 	case keyClearSubject:
 		s.clearSubjectLocked(k.Subject)
+	case keyContext:
+		if value == nil {
+			delete(s.mu.contexts, k.Context)
+		} else {
+			s.mu.contexts[k.Context] = true
+		}
 	}
-	// Other kinds, NOOP and CONTEXT among them, say nothing that this registry keeps.
+	// Other kinds, NOOP among them, say nothing that this registry keeps.
 	return nil
 }
 
@@ -102,12 +127,14 @@ func (s *state) applySchemaLocked(k recordKey, value []byte, at time.Time) error
 	if v.ID <= 0 || k.Version <= 0 {
 		return fmt.Errorf("schema with id %d and version %d", v.ID, k.Version)
 	}
-	d := Definition{Text: v.Schema, References: v.References, Metadata: v.Metadata}
+	d := Definition{Text: v.Schema, References: v.References, Metadata: v.Metadata, RuleSet: v.RuleSet}
 	if v.SchemaType != TypeAvro {
 		d.Type = v.SchemaType
 	}
+	context, _ := splitSubject(k.Subject)
+	p := s.spaceLocked(context, true)
 	guid := d.guid()
-	if bound, ok := s.mu.byID[v.ID]; ok && bound.guid() != guid {
+	if bound, ok := p.byID[v.ID]; ok && bound.guid() != guid {
 		return fmt.Errorf("id %d of subject %q version %d belongs to another schema", v.ID, k.Subject, k.Version)
 	}
 	s.removeLocked(k.Subject, k.Version)
@@ -116,12 +143,12 @@ func (s *state) applySchemaLocked(k recordKey, value []byte, at time.Time) error
 	}
 	s.mu.subjects[k.Subject][k.Version] = &entry{at: at, Schema: Schema{Definition: d, Subject: k.Subject,
 		Version: k.Version, ID: v.ID, GUID: guid, Deleted: v.Deleted}}
-	s.mu.byID[v.ID] = d
-	s.mu.uses[v.ID]++
-	if old, ok := s.mu.byGUID[guid]; !ok || v.ID < old {
-		s.mu.byGUID[guid] = v.ID
+	p.byID[v.ID] = d
+	p.places[v.ID] = append(p.places[v.ID], subjectVersion{k.Subject, k.Version})
+	if old, ok := p.byGUID[guid]; !ok || v.ID < old {
+		p.byGUID[guid] = v.ID
 	}
-	s.mu.maxID = max(s.mu.maxID, v.ID)
+	p.maxID = max(p.maxID, v.ID)
 	return nil
 }
 
@@ -135,24 +162,27 @@ func (s *state) removeLocked(subject string, version int) {
 	if len(s.mu.subjects[subject]) == 0 {
 		delete(s.mu.subjects, subject)
 	}
-	if s.mu.uses[e.ID]--; s.mu.uses[e.ID] == 0 {
-		delete(s.mu.uses, e.ID)
-		delete(s.mu.byID, e.ID)
-		if s.mu.byGUID[e.GUID] == e.ID {
-			delete(s.mu.byGUID, e.GUID)
-			s.refindLocked(e.GUID)
+	context, _ := splitSubject(subject)
+	p := s.spaceLocked(context, true)
+	p.places[e.ID] = slices.DeleteFunc(p.places[e.ID], func(v subjectVersion) bool { return v == subjectVersion{subject, version} })
+	if len(p.places[e.ID]) == 0 {
+		delete(p.places, e.ID)
+		delete(p.byID, e.ID)
+		if p.byGUID[e.GUID] == e.ID {
+			delete(p.byGUID, e.GUID)
+			p.refind(e.GUID)
 		}
 	}
 }
 
-// refindLocked looks for another id of the same content: a topic that was imported may have several.
-func (s *state) refindLocked(guid string) {
-	for id, d := range s.mu.byID {
+// refind looks for another id of the same content: a topic that was imported may have several.
+func (p *space) refind(guid string) {
+	for id, d := range p.byID {
 		if d.guid() != guid {
 			continue
 		}
-		if old, ok := s.mu.byGUID[guid]; !ok || id < old {
-			s.mu.byGUID[guid] = id
+		if old, ok := p.byGUID[guid]; !ok || id < old {
+			p.byGUID[guid] = id
 		}
 	}
 }
@@ -175,9 +205,10 @@ func (s *state) deleteSubjectLocked(k recordKey, value []byte) error {
 	return nil
 }
 
-func (s *state) clearSubjectLocked(subject string) {
+// clearSubjectLocked forgets the soft-deleted versions of a subject, or of all that a scope has.
+func (s *state) clearSubjectLocked(scope string) {
 	for name, versions := range s.mu.subjects {
-		if subject != "" && name != subject {
+		if !inScope(scope, name) {
 			continue
 		}
 		for version, e := range versions {
@@ -188,20 +219,44 @@ func (s *state) clearSubjectLocked(subject string) {
 	}
 }
 
-// byID finds a definition.
-func (s *state) byID(id int) (Definition, bool) {
+// inScope says whether a subject is scope, or in the context that scope is. The empty scope is the default context.
+func inScope(scope, subject string) bool {
+	context, name := splitSubject(scope)
+	of, _ := splitSubject(subject)
+	return subject == scope || name == "" && context == of
+}
+
+// byID finds a definition in a context.
+func (s *state) byID(context string, id int) (Definition, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	d, ok := s.mu.byID[id]
+	d, ok := s.spaceLocked(context, false).byID[id]
 	return d, ok
 }
 
-// idOf finds the id of a definition whose text is canonical.
-func (s *state) idOf(d Definition) (int, bool) {
+// idOf finds the id that a definition whose text is canonical has in a context.
+func (s *state) idOf(context string, d Definition) (int, bool) { return s.idOfGUID(context, d.guid()) }
+
+// idOfGUID finds the id of a schema by its content identifier.
+func (s *state) idOfGUID(context, guid string) (int, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	id, ok := s.mu.byGUID[d.guid()]
+	id, ok := s.spaceLocked(context, false).byGUID[guid]
 	return id, ok
+}
+
+// contexts lists the contexts in order, the default one first.
+func (s *state) contexts() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := map[string]bool{defaultContext: true}
+	maps.Copy(all, s.mu.contexts)
+	for context, p := range s.mu.spaces {
+		if len(p.byID) > 0 {
+			all[context] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
 }
 
 // versions returns the versions of a subject in ascending order.
@@ -222,27 +277,41 @@ func (s *state) versionsLocked(subject string, deleted bool) []*entry {
 	return list
 }
 
-// all returns every version of every subject that begins with prefix, in order.
+// all returns every version of every subject that begins with prefix, in order. A prefix without a context is of the
+// default one; [everyContext] is every subject.
 func (s *state) all(prefix string, deleted bool) []*entry {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	context, _ := splitSubject(prefix)
 	var list []*entry
 	for _, subject := range slices.Sorted(maps.Keys(s.mu.subjects)) {
-		if strings.HasPrefix(subject, prefix) {
+		of, _ := splitSubject(subject)
+		if prefix == everyContext || of == context && strings.HasPrefix(subject, prefix) {
 			list = append(list, s.versionsLocked(subject, deleted)...)
 		}
 	}
 	return list
 }
 
-// withID returns every version that has the id, in order.
-func (s *state) withID(id int, deleted bool) []*entry {
-	return slices.DeleteFunc(s.all("", deleted), func(e *entry) bool { return e.ID != id })
+// withID returns every version that has the id in a context, in order.
+func (s *state) withID(context string, id int, deleted bool) []*entry {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var list []*entry
+	for _, at := range s.spaceLocked(context, false).places[id] {
+		if e := s.mu.subjects[at.Subject][at.Version]; deleted || !e.Deleted {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(a, b *entry) int {
+		return cmp.Or(strings.Compare(a.Subject, b.Subject), a.Version-b.Version)
+	})
+	return list
 }
 
 // referrers returns the versions, soft-deleted ones too if asked for, that refer to a version of subject.
 func (s *state) referrers(subject string, version int, deleted bool) []*entry {
-	return slices.DeleteFunc(s.all("", deleted), func(e *entry) bool {
+	return slices.DeleteFunc(s.all(everyContext, deleted), func(e *entry) bool {
 		return !slices.ContainsFunc(e.References, func(r Reference) bool {
 			return r.Subject == subject && r.Version == version
 		})
@@ -265,24 +334,26 @@ func (s *state) mode(subject string) (string, bool) {
 	return m, ok
 }
 
-// nextID is an id that no schema has had since the topic's oldest record.
-func (s *state) nextID() int {
+// modesWithin lists the subjects and scopes within scope that have a mode of their own.
+func (s *state) modesWithin(scope string) []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.mu.maxID + 1
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.mu.modes)), func(of string) bool { return !inScope(scope, of) })
+}
+
+// nextID is an id that no schema of a context has had since the topic's oldest record.
+func (s *state) nextID(context string) int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.spaceLocked(context, false).maxID + 1
 }
 
 // count returns how many subjects and ids there are.
 func (s *state) count() (subjects, ids int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return len(s.mu.subjects), len(s.mu.byID)
-}
-
-// idOfGUID finds the id of a schema by its content identifier.
-func (s *state) idOfGUID(guid string) (int, bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	id, ok := s.mu.byGUID[guid]
-	return id, ok
+	for _, p := range s.mu.spaces {
+		ids += len(p.byID)
+	}
+	return len(s.mu.subjects), ids
 }

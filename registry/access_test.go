@@ -1,0 +1,115 @@
+package registry
+
+import (
+	"crypto/tls"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestSecondWriterFencesTheFirst starts a second registry on the topic of the first: it takes the writing over, and what
+// the first would still write is refused, while it goes on answering questions.
+func TestSecondWriterFencesTheFirst(t *testing.T) {
+	c := newCluster(t)
+	first := start(t, c.ListenAddrs())
+	if a := do(t, first, "POST", "/subjects/s/versions", schemaBody(`"int"`)); a.status != 200 {
+		t.Fatalf("before there is another: %s", a.body)
+	}
+	second := start(t, c.ListenAddrs())
+	if a := do(t, second, "POST", "/subjects/s/versions", schemaBody(`"long"`)); a.status != 200 || !strings.Contains(a.body, `"id":2`) {
+		t.Fatalf("the second: %s", a.body)
+	}
+	for range 2 {
+		a := do(t, first, "POST", "/subjects/other/versions", schemaBody(`"string"`))
+		if a.status != 500 || !strings.Contains(a.body, `"error_code":50004`) {
+			t.Fatalf("the first after that: %d %s", a.status, a.body)
+		}
+	}
+	if a := do(t, second, "POST", "/subjects/s/versions", schemaBody(`"float"`)); !strings.Contains(a.body, `"id":3`) {
+		t.Fatalf("the second after that: %s", a.body)
+	}
+	// The first still follows the topic.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		a := do(t, first, "GET", "/subjects/s/versions", "")
+		if a.body == "[1,2,3]" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the first knows %s", a.body)
+		}
+	}
+	if a := do(t, second, "GET", "/subjects", ""); a.body != `["s"]` {
+		t.Errorf("subjects: %s", a.body)
+	}
+}
+
+// TestUsers asks with and without credentials, and as one who may only read.
+func TestUsers(t *testing.T) {
+	c := newCluster(t)
+	s, err := Start(t.Context(), Config{Listen: "127.0.0.1:0", Brokers: c.ListenAddrs(), Unfenced: true,
+		Users: []User{{Name: "ada", Password: "pä:ss"}, {Name: "bob", Password: "b", ReadOnly: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	as := func(name, password string) []string {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.SetBasicAuth(name, password)
+		return []string{"Authorization", r.Header.Get("Authorization")}
+	}
+	for _, q := range []struct {
+		who          []string
+		method, path string
+		body         string
+		want         int
+	}{
+		{nil, "GET", "/subjects", "", 401},
+		{as("ada", "b"), "GET", "/subjects", "", 401},
+		{as("", ""), "GET", "/subjects", "", 401},
+		{as("ada", "pä:ss"), "POST", "/subjects/s/versions", schemaBody(`"int"`), 200},
+		{as("bob", "b"), "GET", "/subjects", "", 200},
+		{as("bob", "b"), "POST", "/subjects/s", schemaBody(`"int"`), 200},
+		{as("bob", "b"), "POST", "/contexts/.c/subjects/s", schemaBody(`"int"`), 404},
+		{as("bob", "b"), "POST", "/compatibility/subjects/s/versions/latest/", schemaBody(`"int"`), 200},
+		{as("bob", "b"), "POST", "/subjects/s/versions/", schemaBody(`"int"`), 403},
+		{as("bob", "b"), "POST", "/contexts/.c/subjects/s/versions", schemaBody(`"int"`), 403},
+		{as("bob", "b"), "DELETE", "/subjects/s", "", 403},
+		{as("bob", "b"), "PUT", "/config", `{"compatibility":"NONE"}`, 403},
+		{as("bob", "b"), "PUT", "/mode", `{"mode":"READONLY"}`, 403},
+	} {
+		a := do(t, s, q.method, q.path, q.body, q.who...)
+		if a.status != q.want {
+			t.Errorf("%s %s as %v: %d %s, want %d", q.method, q.path, q.who, a.status, a.body, q.want)
+		}
+		if (a.header.Get("WWW-Authenticate") != "") != (q.want == 401) {
+			t.Errorf("%s %s as %v: WWW-Authenticate is %q", q.method, q.path, q.who, a.header.Get("WWW-Authenticate"))
+		}
+	}
+}
+
+// TestTLS serves over TLS, to a client of ours and to none that speaks plainly.
+func TestTLS(t *testing.T) {
+	helper := httptest.NewTLSServer(nil) // for its certificate
+	defer helper.Close()
+	c := newCluster(t)
+	s, err := Start(t.Context(), Config{Listen: "127.0.0.1:0", Brokers: c.ListenAddrs(), TLS: helper.TLS.Clone()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	h, err := NewHTTP("https://"+s.Addr(), HTTPConfig{Transport: helper.Client().Transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if got, err := h.Register(t.Context(), "s", Definition{Text: `"int"`}); err != nil || got.ID != 1 {
+		t.Errorf("registered %+v, %v", got, err)
+	}
+	if a := do(t, s, "GET", "/subjects", ""); a.status == 200 {
+		t.Errorf("plain HTTP got %s", a.body)
+	}
+	if _, err := Start(t.Context(), Config{TLS: &tls.Config{}}); err == nil {
+		t.Error("TLS without a certificate is accepted")
+	}
+}

@@ -1,0 +1,95 @@
+package registry
+
+import (
+	"strings"
+
+	"github.com/leatstream/leat/registry/internal/avsc"
+)
+
+// The types of schema.
+const (
+	TypeAvro     = "AVRO" // also what an empty type means
+	TypeJSON     = "JSON"
+	TypeProtobuf = "PROTOBUF"
+)
+
+// model is a schema that was understood, whatever its language.
+type model interface {
+	// text is canonical: it decides which schemas are the same.
+	text() string
+	// normal is the text with what has no order put into one.
+	normal() string
+	// full is the text with the references written out, where the language can tell; else it is empty.
+	full() string
+	// reads says what keeps data that was written with writer, a model of the same language, from being read with this
+	// schema: Confluent's messages, and what to do about the first. newReads says that this schema is the new one.
+	reads(writer model, newReads bool) (messages []string, fix string)
+}
+
+// dependency is a schema that another refers to by a name.
+type dependency struct {
+	name  string
+	text  string
+	model model
+}
+
+// language is a type of schema. The error of parse says what is wrong with the text; strict asks for what is asked of new
+// schemas only.
+type language struct {
+	name  string
+	parse func(text string, deps []dependency, strict bool) (model, error)
+}
+
+// languages are the types of schema that this registry knows.
+var languages = []language{
+	{TypeAvro, parseAvro},
+}
+
+// avroModel is an Avro schema.
+type avroModel struct {
+	schema *avsc.Schema
+	known  []*avsc.Schema
+}
+
+func parseAvro(text string, deps []dependency, strict bool) (model, error) {
+	m := &avroModel{known: make([]*avsc.Schema, 0, len(deps))}
+	for _, d := range deps {
+		if of, ok := d.model.(*avroModel); ok {
+			m.known = append(m.known, of.schema)
+		}
+	}
+	var err error
+	m.schema, err = avsc.Parse(text, avsc.Options{Strict: strict, Known: m.known})
+	return m, err
+}
+
+func (m *avroModel) text() string   { return m.schema.Text(m.known...) }
+func (m *avroModel) normal() string { return m.schema.Normal(m.known...) }
+func (m *avroModel) full() string   { return m.schema.Text() }
+
+func (m *avroModel) reads(writer model, newReads bool) (messages []string, fix string) {
+	w, ok := writer.(*avroModel)
+	if !ok {
+		return []string{differentType}, ""
+	}
+	found, err := avsc.Reads(m.schema, w.schema)
+	if err != nil {
+		return []string{"Unexpected exception during compatibility check: " + err.Error()}, "make the names and aliases of each record's fields unique"
+	}
+	readerName, writerName := "old", "new"
+	if newReads {
+		readerName, writerName = "new", "old"
+	}
+	for _, i := range found {
+		messages = append(messages, i.Confluent(readerName, writerName))
+		if fix == "" {
+			fix = i.Fix(newReads)
+		}
+	}
+	return messages, fix
+}
+
+// detail is what an error of a language's parser says, without the sentinel before it.
+func detail(err error) string {
+	return strings.TrimPrefix(err.Error(), avsc.ErrSchema.Error()+": ")
+}
