@@ -2,28 +2,32 @@ package state
 
 import "encoding/binary"
 
-// Holds reports whether the directory has data of that store and partition on disk, without making a shard of it: whoever
-// gives out tasks prefers an instance that does.
-func (db *DB) Holds(store string, partition int32) bool {
+// Position returns where the data of a store and partition stand that the directory has on disk, without making a shard of
+// it; false if it has none. Whoever gives out tasks prefers an instance that has most of their state.
+func (db *DB) Position(store string, partition int32) (Position, bool) {
 	if err := db.acquire(); err != nil {
-		return false
+		return Position{}, false
 	}
 	defer db.release()
 	e, err := db.engine(Disk)
 	if err != nil {
-		return false
+		return Position{}, false
 	}
 	v, c, err := e.db.Get(catalogueKey(shardName{store, partition, Disk}))
 	if err != nil {
-		return false
+		return Position{}, false
 	}
 	n := uint32(0)
 	if len(v) == 5 {
 		n = binary.BigEndian.Uint32(v)
 	}
 	if c.Close() != nil || n == 0 {
-		return false
+		return Position{}, false
 	}
-	_, c, err = e.db.Get(number(n))
-	return err == nil && c.Close() == nil
+	v, c, err = e.db.Get(number(n))
+	if err != nil {
+		return Position{}, false
+	}
+	p, err := parsePosition(v)
+	return p, firstError(err, c.Close()) == nil
 }

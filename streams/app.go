@@ -94,12 +94,16 @@ func (a *App) Run(ctx context.Context) (err error) {
 		AppID: a.cfg.AppID, Plan: a.topology.plan, DB: db, InstanceID: id, ExactlyOnce: a.cfg.Guarantee == ExactlyOnce,
 		Client:         append([]kgo.Opt{kgo.SeedBrokers(a.cfg.Brokers...), kgo.ClientID(a.cfg.AppID)}, a.cfg.Client...),
 		CommitInterval: a.cfg.CommitInterval, Workers: a.cfg.Workers, ReplicationFactor: -1, MaxSentBytes: a.cfg.MemoryBytes / 4,
+		Standbys: a.cfg.Standbys, Rack: a.cfg.Rack, AcceptableLag: a.cfg.AcceptableLag, Warmups: a.cfg.Warmups,
 		TransactionTimeout: transactionTimeout, OnError: a.cfg.OnError, Logger: a.cfg.Logger.With("app", a.cfg.AppID), Failpoints: points,
 		LeaveOnStop: func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.mu.leave || a.cfg.LeaveOnStop },
 		OnReady:     func() { close(a.ready) },
 	}
 	if len(a.cfg.Brokers) == 0 {
 		rc.Client = append([]kgo.Opt{kgo.ClientID(a.cfg.AppID)}, a.cfg.Client...)
+	}
+	if a.cfg.Rack != "" {
+		rc.Client = append([]kgo.Opt{kgo.Rack(a.cfg.Rack)}, rc.Client...)
 	}
 	if a.tune != nil {
 		a.tune(&rc)

@@ -60,8 +60,18 @@ type Config struct {
 	CommitInterval time.Duration
 	// Workers is the number of goroutines that process, each a member of the group of its own. 0: 1.
 	Workers int
-	// Standbys is the number of further copies of each task's state. Only 0 is built so far.
+	// Standbys is the number of further copies of each task's state, kept by other instances: the task of an instance that
+	// dies goes to one of them, which has next to nothing to replay. The instance that leads the group decides, so all of
+	// them should say the same.
 	Standbys int
+	// Rack says where the instance runs: copies go to other racks where there are such, and records are read from a
+	// replica in the same one if the brokers know it (KIP-392). Empty: it does not say.
+	Rack string
+	// AcceptableLag is how many changelog records an instance may lack and still be given a task that runs elsewhere. One
+	// that lacks more first gets a copy of its state, and the task goes on where it is until that has caught up. 0: 10,000.
+	AcceptableLag int64
+	// Warmups bounds the tasks that are copied at one time so that they can move. 0: 2.
+	Warmups int
 	// MemoryBytes bounds caches, memtables and block cache of this instance. 0: a quarter of GOMEMLIMIT, or of the
 	// machine's memory, at least 256 MiB.
 	MemoryBytes int64
@@ -96,8 +106,12 @@ func (c Config) Validate() error {
 			c.CommitInterval, transactionTimeout/2, transactionTimeout)
 	case c.Workers < 0:
 		return fmt.Errorf("Config.Workers is %d, want 0 (1) or more", c.Workers)
-	case c.Standbys != 0:
-		return fmt.Errorf("Config.Standbys is %d, but standbys are not built yet: leave it 0", c.Standbys)
+	case c.Standbys < 0:
+		return fmt.Errorf("Config.Standbys is %d, want 0 or more", c.Standbys)
+	case c.AcceptableLag < 0:
+		return fmt.Errorf("Config.AcceptableLag is %d, want 0 (10,000) or more", c.AcceptableLag)
+	case c.Warmups < 0:
+		return fmt.Errorf("Config.Warmups is %d, want 0 (2) or more", c.Warmups)
 	case c.MemoryBytes < 0:
 		return fmt.Errorf("Config.MemoryBytes is %d, want 0 (a quarter of the memory) or more", c.MemoryBytes)
 	case c.Listen != "":
@@ -115,6 +129,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Workers == 0 {
 		c.Workers = 1
+	}
+	if c.AcceptableLag == 0 {
+		c.AcceptableLag = 10_000
+	}
+	if c.Warmups == 0 {
+		c.Warmups = 2
 	}
 	if c.MemoryBytes == 0 {
 		c.MemoryBytes = max(256<<20, memoryLimit()/4)

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -28,11 +27,14 @@ const protocolName = "leat"
 // assignment says which layout of the member it was made for, and a member that has another one asks for a rebalance.
 type balancer struct {
 	plan     []subTopology
-	instance string          // of this member, for neighbours that share the state directory
-	state    func() []string // tasks that this instance has state of; sorted
+	instance string        // of this member, for neighbours that share the state directory
+	rack     string        // where it runs; empty: it does not say
+	state    func() []held // tasks that this instance has state of, sorted; nil: none
+	rules    copyRules     // for the copies of state that the leader gives out
 
-	stale atomic.Bool   // what we were given is for another layout
-	asks  atomic.Uint32 // how often we asked: the coordinator ignores a member that says nothing new
+	stale  atomic.Bool                   // what we were given is for another layout
+	copies atomic.Pointer[[]standbyCopy] // what we were given to keep copies of; nil: looked at
+	asks   atomic.Uint32                 // how often we asked: the coordinator ignores a member that says nothing new
 }
 
 // layout is a number for the plan: equal plans have equal ones.
@@ -57,8 +59,9 @@ func (b *balancer) takeStale() bool {
 
 // subTopology is what the balancer knows of one: its topics with their partition counts.
 type subTopology struct {
-	id     int
-	topics map[string]int32
+	id         int
+	topics     map[string]int32
+	changelogs []string // of its stores, but for source topics that serve as such
 }
 
 func (s *subTopology) tasks() int32 {
@@ -96,11 +99,11 @@ func (b *balancer) JoinGroupMetadata(topics []string, owned map[string][]int32, 
 		meta.OwnedPartitions = append(meta.OwnedPartitions, o)
 	}
 	sort.Slice(meta.OwnedPartitions, func(i, j int) bool { return meta.OwnedPartitions[i].Topic < meta.OwnedPartitions[j].Topic })
-	var state []string
+	var state []held
 	if b.state != nil {
 		state = b.state()
 	}
-	meta.UserData = userData{layout: b.layout(), asks: b.asks.Load(), instance: b.instance, state: state}.append(nil)
+	meta.UserData = userData{layout: b.layout(), asks: b.asks.Load(), instance: b.instance, rack: b.rack, state: state}.append(nil)
 	return meta.AppendTo(nil)
 }
 
@@ -109,7 +112,10 @@ func (b *balancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, e
 	if err := a.ReadFrom(assignment); err != nil {
 		return nil, fmt.Errorf("assignment: %w", err)
 	}
-	b.stale.Store(len(a.UserData) == 8 && binary.BigEndian.Uint64(a.UserData) != b.layout())
+	if extra, err := parseExtra(a.UserData); err == nil { // else the leader is no member of ours that had anything to say
+		b.stale.Store(extra.layout != b.layout())
+		b.copies.Store(&extra.copies)
+	}
 	m := make(map[string][]int32, len(a.Topics))
 	for _, t := range a.Topics {
 		m[t.Topic] = t.Partitions
@@ -117,22 +123,31 @@ func (b *balancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, e
 	return m, nil
 }
 
-// plan is what the leader gives out: as user data, the layout that each member said it has.
+// takeCopies returns the copies that the member is to keep, once after each assignment.
+func (b *balancer) takeCopies() ([]standbyCopy, bool) {
+	c := b.copies.Swap(nil)
+	if c == nil {
+		return nil, false
+	}
+	return *c, true
+}
+
+// plan is what the leader gives out: as user data what a member is told beside its partitions.
 type plan struct {
 	*kgo.BalancePlan
-	layouts map[string]uint64 // by member
+	extras map[string]extra // by member
 }
 
 // IntoSyncAssignment implements kgo.IntoSyncAssignment.
 func (p plan) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignment {
 	all := p.BalancePlan.IntoSyncAssignment()
 	for i := range all {
-		layout, ok := p.layouts[all[i].MemberID]
+		extra, ok := p.extras[all[i].MemberID]
 		var a kmsg.ConsumerMemberAssignment
 		if !ok || a.ReadFrom(all[i].MemberAssignment) != nil {
 			continue
 		}
-		a.UserData = binary.BigEndian.AppendUint64(nil, layout)
+		a.UserData = extra.append(nil)
 		all[i].MemberAssignment = a.AppendTo(nil)
 	}
 	return all
@@ -146,80 +161,21 @@ func (b *balancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (kgo.G
 	return c, c.MemberTopics(), nil
 }
 
-// userData is a member's own part of the join metadata.
-//
-//	version uint8 (1), layout uint64, asks uint32, instance string, count uvarint, count x task string; numbers are big
-//	endian, a string is a uvarint length and its bytes
-type userData struct {
-	layout   uint64
-	asks     uint32
-	instance string
-	state    []string
-}
-
-const (
-	userDataVersion = 1
-	maxUserState    = 100_000
-)
-
-var errUserData = errors.New("malformed member data")
-
-func (u userData) append(dst []byte) []byte {
-	dst = append(dst, userDataVersion)
-	dst = binary.BigEndian.AppendUint64(dst, u.layout)
-	dst = binary.BigEndian.AppendUint32(dst, u.asks)
-	dst = binary.AppendUvarint(dst, uint64(len(u.instance)))
-	dst = append(dst, u.instance...)
-	dst = binary.AppendUvarint(dst, uint64(len(u.state)))
-	for _, s := range u.state {
-		dst = binary.AppendUvarint(dst, uint64(len(s)))
-		dst = append(dst, s...)
-	}
-	return dst
-}
-
-func parseUserData(b []byte) (u userData, err error) {
-	if len(b) < 13 || b[0] != userDataVersion {
-		return u, errUserData
-	}
-	u.layout, u.asks = binary.BigEndian.Uint64(b[1:]), binary.BigEndian.Uint32(b[9:])
-	b = b[13:]
-	str := func() string {
-		n, w := binary.Uvarint(b)
-		if w <= 0 || uint64(len(b)-w) < n {
-			err = errUserData
-			return ""
-		}
-		s := string(b[w : w+int(n)])
-		b = b[w+int(n):]
-		return s
-	}
-	u.instance = str()
-	n, w := binary.Uvarint(b)
-	if err != nil || w <= 0 || n > maxUserState {
-		return userData{}, errUserData
-	}
-	b = b[w:]
-	for range n {
-		u.state = append(u.state, str())
-		if err != nil {
-			return userData{}, err
-		}
-	}
-	return u, nil
-}
-
 // candidate is a member while tasks are given out.
 type candidate struct {
 	member   *kmsg.JoinGroupResponseMember
 	meta     *kmsg.ConsumerMemberMetadata
 	instance string
-	state    map[string]bool
+	rack     string
+	state    map[string]int64 // how far its state of a task reaches
 	topics   map[string]bool
 	tasks    int
 	perSub   map[int]int
 	plan     map[string][]int32
+	copies   []standbyCopy
 }
+
+func (m *candidate) holds(task string) bool { _, ok := m.state[task]; return ok }
 
 type job struct {
 	sub   *subTopology
@@ -233,14 +189,14 @@ type job struct {
 // internal topics were made for them.
 func (b *balancer) Balance(c *kgo.ConsumerBalancer, _ map[string]int32) kgo.IntoSyncAssignment {
 	var members []*candidate
-	layouts := map[string]uint64{}
+	extras := map[string]extra{}
 	c.EachMember(func(m *kmsg.JoinGroupResponseMember, meta *kmsg.ConsumerMemberMetadata) {
-		cand := &candidate{member: m, meta: meta, state: map[string]bool{}, topics: map[string]bool{}, perSub: map[int]int{}, plan: map[string][]int32{}}
+		cand := &candidate{member: m, meta: meta, state: map[string]int64{}, topics: map[string]bool{}, perSub: map[int]int{}, plan: map[string][]int32{}}
 		if u, err := parseUserData(meta.UserData); err == nil {
-			cand.instance = u.instance
-			layouts[m.MemberID] = u.layout
-			for _, t := range u.state {
-				cand.state[t] = true
+			cand.instance, cand.rack = u.instance, u.rack
+			extras[m.MemberID] = extra{layout: u.layout}
+			for _, h := range u.state {
+				cand.state[h.task] = h.reaches
 			}
 		}
 		for _, t := range meta.Topics {
@@ -253,7 +209,8 @@ func (b *balancer) Balance(c *kgo.ConsumerBalancer, _ map[string]int32) kgo.Into
 		return nil
 	}
 	jobs := b.jobs(members)
-	assign(jobs, members)
+	assign(jobs, members, b.rules.acceptable)
+	b.placeCopies(jobs, members)
 	for _, j := range jobs {
 		if j.to == nil || (j.owner != nil && j.owner != j.to) {
 			continue // nobody can run it, or its owner has to give it up first
@@ -268,8 +225,12 @@ func (b *balancer) Balance(c *kgo.ConsumerBalancer, _ map[string]int32) kgo.Into
 			slices.Sort(ps)
 			out.AddPartitions(m.member, topic, slices.Compact(ps))
 		}
+		if e, ok := extras[m.member.MemberID]; ok {
+			e.copies = m.copies
+			extras[m.member.MemberID] = e
+		}
 	}
-	return plan{out, layouts}
+	return plan{out, extras}
 }
 
 // jobs lists every task with the member that owns it: the one that claims any of its partitions, at the highest generation
@@ -318,23 +279,23 @@ func (j *job) runnable(m *candidate) bool {
 // as long as that makes the members more even: in all, and for each sub-topology. Every move lowers the sum of the squares
 // of what the members have, so it ends, and a group that is even is left alone. The members' order decides ties, so that
 // every leader decides alike.
-func assign(jobs []*job, members []*candidate) {
+func assign(jobs []*job, members []*candidate, acceptable int64) {
 	for _, j := range jobs {
 		if j.owner != nil && j.runnable(j.owner) {
 			j.give(j.owner)
 		}
 	}
-	a := &allotment{jobs: jobs, members: members, perSub: map[int]int{}}
+	a := &allotment{jobs: jobs, members: members, acceptable: acceptable, perSub: map[int]int{}}
 	for _, j := range jobs {
 		a.perSub[j.sub.id]++
 	}
 	for _, likes := range []func(*job, *candidate) bool{
-		func(j *job, m *candidate) bool { return m.state[j.id] && a.fits(j, m) },
+		func(j *job, m *candidate) bool { return m.holds(j.id) && a.fits(j, m) },
 		(*job).runnable,
 	} {
 		for _, j := range jobs {
 			if j.to == nil {
-				j.give(pick(members, j, likes))
+				j.give(a.pick(j, likes))
 			}
 		}
 	}
@@ -347,6 +308,8 @@ type allotment struct {
 	jobs    []*job
 	members []*candidate
 	perSub  map[int]int // tasks by sub-topology
+
+	acceptable int64 // changelog records of difference between two members' state that do not count
 }
 
 func ceil(n, of int) int { return (n + of - 1) / of }
@@ -407,7 +370,7 @@ func (a *allotment) swap() bool {
 // near is how much better it is to move j to m than to a stranger.
 func near(j *job, m *candidate) int {
 	switch {
-	case m.state[j.id]:
+	case m.holds(j.id):
 		return 2
 	case j.to.instance == m.instance && m.instance != "":
 		return 1
@@ -428,14 +391,27 @@ func (j *job) give(m *candidate) {
 	}
 }
 
-// pick returns the member with the least to do of those that may have j; nil if there is none.
-func pick(members []*candidate, j *job, may func(*job, *candidate) bool) *candidate {
+// pick returns the member with the least to do of those that may have j; nil if there is none. Members that would have to
+// replay much more than another one come last.
+func (a *allotment) pick(j *job, may func(*job, *candidate) bool) *candidate {
+	var furthest int64
+	for _, m := range a.members {
+		if may(j, m) {
+			furthest = max(furthest, m.state[j.id])
+		}
+	}
+	behind := func(m *candidate) int {
+		if furthest-m.state[j.id] > a.acceptable {
+			return 1
+		}
+		return 0
+	}
 	var best *candidate
-	for _, m := range members {
+	for _, m := range a.members {
 		if !may(j, m) {
 			continue
 		}
-		if best == nil || cmp.Or(cmp.Compare(m.perSub[j.sub.id], best.perSub[j.sub.id]), cmp.Compare(m.tasks, best.tasks)) < 0 {
+		if best == nil || cmp.Or(behind(m)-behind(best), cmp.Compare(m.perSub[j.sub.id], best.perSub[j.sub.id]), cmp.Compare(m.tasks, best.tasks)) < 0 {
 			best = m
 		}
 	}

@@ -21,6 +21,14 @@ type member struct {
 	generation   int32
 }
 
+func (m *member) held() []held {
+	var h []held
+	for _, t := range m.state {
+		h = append(h, held{task: t})
+	}
+	return h
+}
+
 // balance runs one rebalance and returns what each member is given.
 func balance(t interface{ Fatal(...any) }, plan []subTopology, members []*member) map[string]map[string][]int32 {
 	var topics []string
@@ -31,7 +39,7 @@ func balance(t interface{ Fatal(...any) }, plan []subTopology, members []*member
 	topics = slices.Compact(topics)
 	var joined []kmsg.JoinGroupResponseMember
 	for _, m := range members {
-		b := &balancer{plan: plan, instance: m.instance, state: func() []string { return m.state }}
+		b := &balancer{plan: plan, instance: m.instance, state: func() []held { return m.held() }}
 		jm := kmsg.NewJoinGroupResponseMember()
 		jm.MemberID = m.id
 		jm.ProtocolMetadata = b.JoinGroupMetadata(topics, maps.Clone(m.owned), m.generation)
@@ -238,8 +246,84 @@ func TestAssignmentForAnotherLayoutIsStale(t *testing.T) {
 	}
 }
 
+// copiesOf runs one rebalance under rules and returns what each member is to copy.
+func copiesOf(t *testing.T, plan []subTopology, members []*candidate, rules copyRules, owned map[string][]string) map[string][]standbyCopy {
+	t.Helper()
+	b := &balancer{plan: plan, rules: rules}
+	for _, m := range members {
+		m.topics, m.perSub, m.meta, m.copies, m.tasks = map[string]bool{}, map[int]int{}, &kmsg.ConsumerMemberMetadata{}, nil, 0
+		for _, s := range plan {
+			for topic := range s.topics {
+				m.topics[topic] = true
+			}
+		}
+	}
+	jobs := b.jobs(members)
+	for _, j := range jobs {
+		for _, m := range members {
+			if slices.Contains(owned[m.member.MemberID], j.id) {
+				j.owner = m
+			}
+		}
+	}
+	assign(jobs, members, rules.acceptable)
+	b.placeCopies(jobs, members)
+	got := map[string][]standbyCopy{}
+	for _, m := range members {
+		got[m.member.MemberID] = m.copies
+	}
+	for _, j := range jobs {
+		if j.to != nil {
+			owned["now "+j.to.member.MemberID] = append(owned["now "+j.to.member.MemberID], j.id)
+		}
+	}
+	return got
+}
+
+func someone(id, instance, rack string, state map[string]int64) *candidate {
+	m := kmsg.NewJoinGroupResponseMember()
+	m.MemberID = id
+	return &candidate{member: &m, instance: instance, rack: rack, state: state}
+}
+
+func TestStandbysAreOnOtherInstancesAndRacks(t *testing.T) {
+	plan := []subTopology{{id: 0, topics: map[string]int32{"in": 1}, changelogs: []string{"log"}}, {id: 1, topics: map[string]int32{"stateless": 1}}}
+	members := []*candidate{someone("a0", "A", "r1", nil), someone("a1", "A", "r1", nil), someone("b", "B", "r1", nil), someone("c", "C", "r2", nil)}
+	got := copiesOf(t, plan, members, copyRules{standbys: 1}, map[string][]string{"a0": {"0_0"}})
+	want := map[string][]standbyCopy{"a0": nil, "a1": nil, "b": nil, "c": {{"0_0", standby}}}
+	if !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("copies %v, want one, in the other rack", got)
+	}
+	got = copiesOf(t, plan, members, copyRules{standbys: 5}, map[string][]string{"a0": {"0_0"}})
+	want["b"] = want["c"]
+	if !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("copies %v, want one on each other instance, and none of the task without state", got)
+	}
+}
+
+func TestTaskStaysUntilItsNewOwnerHasItsState(t *testing.T) {
+	plan := []subTopology{{id: 0, topics: map[string]int32{"in": 4}, changelogs: []string{"log"}}}
+	ends := func() (map[string]int64, error) {
+		return map[string]int64{"0_0": 1000, "0_1": 1000, "0_2": 1000, "0_3": 1000}, nil
+	}
+	rules := copyRules{acceptable: 10, warmups: 1, ends: ends}
+	all := []string{"0_0", "0_1", "0_2", "0_3"}
+	owned := map[string][]string{"a": all}
+	got := copiesOf(t, plan, []*candidate{someone("a", "A", "", nil), someone("b", "B", "", nil)}, rules, owned)
+	if len(got["b"]) != 1 || got["b"][0].kind != warmup || !slices.Equal(owned["now a"], all) {
+		t.Fatalf("b is to copy %v, and a has %v; want one warm-up, and every task with a", got["b"], owned["now a"])
+	}
+	// b has copied it: that one moves, and the next is copied.
+	first := got["b"][0].task
+	owned = map[string][]string{"a": all}
+	got = copiesOf(t, plan, []*candidate{someone("a", "A", "", nil), someone("b", "B", "", map[string]int64{first: 995})}, rules, owned)
+	if !slices.Equal(owned["now b"], []string{first}) || len(got["b"]) != 1 || got["b"][0].task == first {
+		t.Errorf("b has %v and is to copy %v; want %s, and to copy another", owned["now b"], got["b"], first)
+	}
+}
+
 func FuzzUserData(f *testing.F) {
-	f.Add(userData{layout: 1, asks: 2, instance: "i", state: []string{"0_1", "1_2"}}.append(nil))
+	f.Add(userData{layout: 1, asks: 2, instance: "i", rack: "r", state: []held{{"0_1", 7}, {"1_2", 0}}}.append(nil))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		u, err := parseUserData(b)
@@ -249,6 +333,21 @@ func FuzzUserData(f *testing.F) {
 		again, err := parseUserData(u.append(nil))
 		if err != nil || again.instance != u.instance || !slices.Equal(again.state, u.state) || again.layout != u.layout {
 			t.Fatalf("%+v comes back as %+v, %v", u, again, err)
+		}
+	})
+}
+
+func FuzzExtra(f *testing.F) {
+	f.Add(extra{layout: 1, copies: []standbyCopy{{"0_1", standby}, {"1_2", warmup}}}.append(nil))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := parseExtra(b)
+		if err != nil {
+			return
+		}
+		again, err := parseExtra(e.append(nil))
+		if err != nil || !slices.Equal(again.copies, e.copies) || again.layout != e.layout {
+			t.Fatalf("%+v comes back as %+v, %v", e, again, err)
 		}
 	})
 }

@@ -9,9 +9,13 @@
 //	restorer.bring   one per task that is being restored
 //	restorer.replay  one per store that is being restored, restoreParallel at a time: reads its changelog, offset by offset.
 //	                 Another one, which it waits for, writes the shard.
+//	follower.run     one: keeps the copies of state that the group wants here (standbys, warm-ups), with a client of its own
 //
 // A worker hands a task's stores to the restorer and does not touch them until the job's done is closed; the job is then
 // in worker.poll.restored. To drop a task that is being restored, it cancels the job and waits for done, too.
+//
+// The stores of a task are open once in a process: worker and follower claim a task before they open it (Runtime.claim),
+// and are woken when whoever had it has closed it.
 //
 // # A commit
 //

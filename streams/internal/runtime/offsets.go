@@ -33,6 +33,9 @@ type bounds struct {
 func askBounds(ctx context.Context, cfg *Config, admin *kadm.Client, inputs, changelogs []string) (*bounds, error) {
 	b := &bounds{start: map[tp]int64{}, end: map[tp]int64{}, committed: map[tp]session.Position{}}
 	err := session.Retry(ctx, cfg.Logger, "the offsets of group "+cfg.AppID, func() error {
+		if len(inputs) == 0 {
+			return nil
+		}
 		resps, err := admin.FetchOffsetsForTopics(kadm.RequireStable(ctx), cfg.AppID, inputs...)
 		if err != nil {
 			return err

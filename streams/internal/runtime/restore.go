@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/session"
 )
 
@@ -122,6 +123,11 @@ func (r *restorer) bring(j *restoreJob, b *bounds) error {
 			replays = append(replays, rp)
 		}
 	}
+	var remaining int64
+	for _, rp := range replays {
+		remaining += rp.end - rp.next
+	}
+	j.task.remaining.Store(remaining)
 	ctx, cancel := context.WithCancelCause(j.ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -152,24 +158,36 @@ func (r *restorer) prepare(j *restoreJob, s *taskStore, b *bounds) (*replay, err
 		return nil, nil
 	}
 	at := tp{s.changelog, j.task.id.Partition}
-	info, _ := r.topics.get(s.changelog)
-	start, end := b.start[at], b.end[at]
+	end := b.end[at]
 	if s.fromSource {
 		end = b.committed[at].Offset // 0 if there is none: nothing to restore
 	}
+	if err := r.position(s, j.task.id, b.start[at], end); err != nil {
+		return nil, err
+	}
+	if s.next >= end {
+		return nil, nil
+	}
+	log.Info("restoring", "changelog", at.String(), "from", s.next, "to", end)
+	return &replay{store: s, task: j.task.id.String(), remaining: &j.task.remaining, at: at, next: s.next, end: end}, nil
+}
+
+// position finds out from where a store has to be brought forward through its changelog, which begins at start and ends at
+// end, and wipes what cannot be.
+func (r *restorer) position(s *taskStore, id engine.TaskID, start, end int64) error {
+	info, _ := r.topics.get(s.changelog)
+	sh := s.store.Shard()
+	pos, has := sh.Position()
 	from, why := beginAt(pos, has, info.id, start, end, time.Now(), info.tombstonesKept)
 	if why != "" {
-		log.Warn("store is rebuilt from its changelog: "+why, "changelog", at.String(), "position", pos.Offset, "log_start", start, "log_end", end)
+		r.cfg.Logger.Warn("store is rebuilt from its changelog: "+why, "task", id.String(), "store", s.store.Name(),
+			"changelog", tp{s.changelog, id.Partition}.String(), "position", pos.Offset, "log_start", start, "log_end", end)
 		if err := sh.Wipe(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	s.topicID, s.next = info.id, max(from, 0)
-	if from >= end {
-		return nil, nil
-	}
-	log.Info("restoring", "changelog", at.String(), "from", from, "to", end)
-	return &replay{store: s, task: j.task.id.String(), at: at, next: from, end: end}, nil
+	return nil
 }
 
 // beginAt says at which changelog offset to begin. why is not empty if the data cannot be brought forward from where it

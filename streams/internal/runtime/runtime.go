@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -31,6 +33,10 @@ type Config struct {
 
 	CommitInterval    time.Duration
 	Workers           int
+	Standbys          int         // further copies of each task's state
+	Rack              string      // where the instance runs: copies go to other racks where possible; empty: it does not say
+	AcceptableLag     int64       // changelog records that an instance may lack and still be given a task at once
+	Warmups           int         // tasks that are copied at a time so that they can move
 	ReplicationFactor int16       // of internal topics; -1: the broker's default
 	MaxSentBytes      int64       // commit early when so much was sent
 	LeaveOnStop       func() bool // nil: stay a static member
@@ -48,6 +54,7 @@ type Runtime struct {
 	cfg      Config
 	topics   *topics
 	restorer *restorer
+	follower *follower
 	workers  []*worker
 	layout   []subTopology
 	sources  []string        // topics to subscribe to
@@ -61,20 +68,25 @@ type Runtime struct {
 		shards map[string]map[int32]*state.Shard // of the tasks that run, by store
 		tasks  map[int]int32                     // task counts by sub-topology
 		claims map[engine.TaskID]*claim          // the tasks that have their stores open here
+
+		progress map[engine.TaskID]*progress // of the same tasks
 	}
 }
 
-// claim is one task whose stores are open. The group may give a task to another worker of this process before the one
-// that had it has closed its stores; the other one waits for that.
+// claim is one task whose stores are open. The group may give a task to a worker of this process before another one, or
+// the follower, that had it has closed its stores; the new one waits for that.
 type claim struct {
-	owner   *worker
-	waiting []*worker
+	owner   claimant
+	waiting []claimant
 }
+
+// claimant is who opens tasks: a worker, or the follower of their copies.
+type claimant interface{ wake() }
 
 // New returns a runtime that does nothing yet.
 func New(cfg Config) *Runtime {
 	rt := &Runtime{cfg: cfg}
-	rt.mu.claims = map[engine.TaskID]*claim{}
+	rt.mu.claims, rt.mu.progress = map[engine.TaskID]*claim{}, map[engine.TaskID]*progress{}
 	rt.mu.shards, rt.mu.tasks = map[string]map[int32]*state.Shard{}, map[int]int32{}
 	return rt
 }
@@ -118,9 +130,9 @@ func (rt *Runtime) hide(t *task) {
 	}
 }
 
-// claim says that w is about to open the stores of a task. If it returns false another worker has them open, and w is
-// woken when it has closed them.
-func (rt *Runtime) claim(id engine.TaskID, w *worker) bool {
+// claim says that w is about to open the stores of a task. If it returns false another one has them open, and w is woken
+// when they are closed.
+func (rt *Runtime) claim(id engine.TaskID, w claimant) bool {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	c := rt.mu.claims[id]
@@ -142,6 +154,7 @@ func (rt *Runtime) release(id engine.TaskID) {
 		w.wake()
 	}
 	delete(rt.mu.claims, id)
+	delete(rt.mu.progress, id)
 }
 
 // Restored counts the changelog records that were replayed into stores. Any goroutine may call it.
@@ -178,6 +191,8 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	rt.subscribe(l)
 	rt.restorer = newRestorer(&rt.cfg, rt.topics, &rt.replayed)
 	defer rt.restorer.close()
+	rt.follower = newFollower(rt)
+	defer rt.follower.close()
 	return errors.Join(rt.work(ctx), rt.leave(cl))
 }
 
@@ -245,6 +260,11 @@ func (rt *Runtime) subscribe(l *engine.Layout) {
 				}
 			}
 		}
+		for _, store := range sub.Stores {
+			if store.Changelog.Name != "" && !store.FromSource {
+				st.changelogs = append(st.changelogs, store.Changelog.In(rt.cfg.AppID))
+			}
+		}
 		if len(st.topics) > 0 {
 			rt.layout = append(rt.layout, st)
 		}
@@ -256,25 +276,55 @@ func (rt *Runtime) subscribe(l *engine.Layout) {
 }
 
 // stateTasks lists the tasks that this instance has state of, for the balancer.
-func (rt *Runtime) stateTasks() []string {
-	var ids []string
+func (rt *Runtime) stateTasks() []held {
+	var tasks []held
 	for i := range rt.layout {
 		sub := &rt.layout[i]
 		spec := rt.cfg.Plan.Subs[sub.id]
 		for n := range sub.tasks() {
+			h, has := held{task: engine.TaskID{Sub: sub.id, Partition: n}.String()}, false
 			for _, st := range spec.Stores {
 				if st.Changelog.Name == "" {
 					continue
 				}
-				if rt.cfg.DB.Holds(st.Name, n) {
-					ids = append(ids, engine.TaskID{Sub: sub.id, Partition: n}.String())
-					break
+				if p, ok := rt.cfg.DB.Position(st.Name, n); ok {
+					has = true
+					if !st.FromSource {
+						h.reaches += p.Offset
+					}
 				}
+			}
+			if has {
+				tasks = append(tasks, h)
 			}
 		}
 	}
-	slices.Sort(ids)
-	return ids
+	slices.SortFunc(tasks, func(a, b held) int { return cmp.Compare(a.task, b.task) })
+	return tasks
+}
+
+// changelogEnds sums the ends of the changelogs of each task, for the balancer of a leader.
+func (rt *Runtime) changelogEnds() (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	sums := map[string]int64{}
+	for i := range rt.layout {
+		sub := &rt.layout[i]
+		if len(sub.changelogs) == 0 {
+			continue
+		}
+		ends, err := rt.topics.admin.ListEndOffsets(ctx, sub.changelogs...)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the ends of the changelogs: %w", err)
+		}
+		ends.Each(func(o kadm.ListedOffset) {
+			sums[engine.TaskID{Sub: sub.id, Partition: o.Partition}.String()] += o.Offset
+		})
+	}
+	return sums, nil
 }
 
 // checkReady closes ready once every worker is up.

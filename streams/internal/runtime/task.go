@@ -24,6 +24,7 @@ type task struct {
 	last    *taskStore // the store that was flushed last: they come in runs
 	job     *restoreJob
 	running bool
+	*progress
 	wrote   bool // something was sent since the last commit: a position has to go with it, for the group to fence it
 	flushed bool // the stores were flushed and are not sealed
 }
@@ -56,20 +57,42 @@ type taskStore struct {
 
 // newTask opens a task. p are the partitions that the group gave for it.
 func (w *worker) newTask(sub *engine.Sub, n int32, p []tp) (*task, error) {
-	t := &task{byStore: map[string]*taskStore{}}
 	env := w.env
+	var t *task
 	env.Send = func(r *kgo.Record) {
 		t.wrote = true
 		w.send(r)
 	}
-	et, err := engine.NewTask(w.rt.cfg.Plan, sub, n, &env)
+	var err error
+	t, err = w.rt.openTask(sub, n, &env)
 	if err != nil {
 		return nil, err
 	}
-	t.id, t.engine = et.ID(), et
 	for _, at := range p {
 		t.parts = append(t.parts, &part{tp: at, task: t, position: -1, committed: -1, epoch: -1})
 	}
+	for _, s := range t.stores {
+		s.ack = func(r *kgo.Record, err error) {
+			if err == nil {
+				s.next = r.Offset + 1
+			}
+			w.acked(r, err)
+		}
+	}
+	return t, nil
+}
+
+// openTask opens the stores of a task.
+func (rt *Runtime) openTask(sub *engine.Sub, n int32, env *engine.Env) (*task, error) {
+	et, err := engine.NewTask(rt.cfg.Plan, sub, n, env)
+	if err != nil {
+		return nil, err
+	}
+	t := &task{id: et.ID(), engine: et, byStore: map[string]*taskStore{}, progress: new(progress)}
+	t.progress.remaining.Store(-1)
+	rt.mu.Lock()
+	rt.mu.progress[t.id] = t.progress
+	rt.mu.Unlock()
 	specs := map[string]*engine.StoreSpec{}
 	for _, s := range sub.Stores {
 		specs[s.Name] = s
@@ -77,13 +100,7 @@ func (w *worker) newTask(sub *engine.Sub, n int32, p []tp) (*task, error) {
 	for _, st := range et.Stores() {
 		s := &taskStore{store: st}
 		if spec := specs[st.Name()]; spec != nil && spec.Changelog.Name != "" {
-			s.changelog, s.fromSource = spec.Changelog.In(w.rt.cfg.AppID), spec.FromSource
-		}
-		s.ack = func(r *kgo.Record, err error) {
-			if err == nil {
-				s.next = r.Offset + 1
-			}
-			w.acked(r, err)
+			s.changelog, s.fromSource = spec.Changelog.In(rt.cfg.AppID), spec.FromSource
 		}
 		t.stores = append(t.stores, s)
 		t.byStore[st.Name()] = s
@@ -135,6 +152,7 @@ func (t *task) start(begin func(at tp, end int64) (int64, bool)) error {
 		return err
 	}
 	t.running = true
+	t.role.Store(int32(Running))
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +42,7 @@ type worker struct {
 
 	waits bool        // for a task that another worker of this process still has open
 	up    atomic.Bool // joined, and every task runs
+	warm  atomic.Bool // a copy has caught up whose task is to move here: the group is to be asked
 
 	ends struct { // where reading begins at the end of the log; adjust and start agree by it
 		sync.Mutex
@@ -100,7 +100,8 @@ func (w *worker) run() error {
 // life is one session, from its opening to its end. progressed reports whether it committed anything.
 func (w *worker) life() (progressed bool, err error) {
 	cfg := &w.rt.cfg
-	w.balancer = &balancer{plan: w.rt.layout, instance: cfg.InstanceID, state: w.rt.stateTasks}
+	w.balancer = &balancer{plan: w.rt.layout, instance: cfg.InstanceID, rack: cfg.Rack, state: w.rt.stateTasks,
+		rules: copyRules{standbys: cfg.Standbys, acceptable: cfg.AcceptableLag, warmups: cfg.Warmups, ends: w.rt.changelogEnds}}
 	sc := session.Config{
 		Group: cfg.AppID, Topics: w.rt.sources, InstanceID: w.id, Client: cfg.Client, Logger: w.log, Failpoints: cfg.Failpoints,
 		TransactionTimeout: cfg.TransactionTimeout, SessionTimeout: cfg.SessionTimeout, HeartbeatInterval: cfg.HeartbeatInterval,
@@ -156,6 +157,7 @@ func (w *worker) drop(clean bool) error {
 		errs = append(errs, w.give(t))
 	}
 	w.tasks, w.parts, w.owned, w.waits = nil, nil, nil, false
+	w.rt.follower.follow(w, nil)
 	if clean {
 		w.s.Close()
 	} else {
@@ -250,158 +252,6 @@ func (w *worker) runnable() bool {
 		}
 	}
 	return false
-}
-
-// changes follows the group: what it takes was committed before.
-func (w *worker) changes() error {
-	changes := w.s.Changes()
-	for _, c := range changes {
-		if err := w.revoked(c.Revoked); err != nil {
-			return err
-		}
-		for topic, ps := range c.Assigned {
-			for _, p := range ps {
-				w.owned[tp{topic, p}] = true
-			}
-		}
-	}
-	if w.balancer.takeStale() {
-		w.log.Info("the topology has changed since the group gave out its tasks: asking it to do so again")
-		w.s.Client().ForceRebalance()
-	}
-	if len(changes) == 0 && !w.waits {
-		return nil
-	}
-	return w.take()
-}
-
-func (w *worker) revoked(gone session.Partitions) error {
-	var errs []error
-	for topic, ps := range gone {
-		for _, p := range ps {
-			delete(w.owned, tp{topic, p})
-			at := w.parts[tp{topic, p}]
-			if at == nil {
-				continue
-			}
-			t := at.task
-			for _, other := range t.parts {
-				delete(w.parts, other.tp)
-			}
-			w.tasks = slices.DeleteFunc(w.tasks, func(o *task) bool { return o == t })
-			w.log.Info("task given up", "task", t.id.String())
-			errs = append(errs, w.give(t))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// give closes a task, for whoever gets it next.
-func (w *worker) give(t *task) error {
-	w.rt.hide(t)
-	defer w.rt.release(t.id)
-	return t.close()
-}
-
-// take makes the tasks whose partitions are all ours, and has them restored.
-func (w *worker) take() error {
-	var taken []*task
-	w.waits = false
-	for i := range w.rt.layout {
-		sub := &w.rt.layout[i]
-		for n := range sub.tasks() {
-			all, have := sub.partitions(n), []tp(nil)
-			for topic := range all {
-				if at := (tp{topic, n}); w.owned[at] && w.parts[at] == nil {
-					have = append(have, at)
-				}
-			}
-			if len(have) == 0 {
-				continue
-			}
-			if len(have) < len(all) { // they stay paused until a rebalance brings the others
-				w.log.Warn("task waits for the rest of its partitions", "sub_topology", sub.id, "partition", n, "have", len(have), "of", len(all))
-				continue
-			}
-			id := engine.TaskID{Sub: sub.id, Partition: n}
-			if !w.rt.claim(id, w) {
-				w.waits = true
-				continue
-			}
-			t, err := w.newTask(w.rt.cfg.Plan.Subs[sub.id], n, have)
-			if err != nil {
-				w.rt.release(id)
-				return err
-			}
-			for _, p := range t.parts {
-				w.parts[p.tp] = p
-			}
-			w.tasks = append(w.tasks, t)
-			taken = append(taken, t)
-		}
-	}
-	slices.SortFunc(w.tasks, func(a, b *task) int {
-		return cmp.Or(a.id.Sub-b.id.Sub, int(a.id.Partition-b.id.Partition))
-	})
-	if len(taken) > 0 {
-		w.rt.restorer.restore(w.jobs(taken))
-	}
-	return nil
-}
-
-// jobs makes the jobs of tasks that are about to be restored: a task with a job waits for it when it is closed.
-func (w *worker) jobs(taken []*task) []*restoreJob {
-	var jobs []*restoreJob
-	for _, t := range taken {
-		t.job = &restoreJob{task: t, done: make(chan struct{}), notify: w.arrived}
-		t.job.ctx, t.job.cancel = context.WithCancel(w.rt.restorer.ctx)
-		jobs = append(jobs, t.job)
-	}
-	return jobs
-}
-
-// startRestored starts the tasks whose stores are there, and reads on.
-func (w *worker) startRestored() error {
-	w.poll.Lock()
-	jobs := w.poll.restored
-	w.poll.restored = nil
-	w.poll.Unlock()
-	for _, j := range jobs {
-		t := j.task
-		if !slices.Contains(w.tasks, t) {
-			continue // given up meanwhile
-		}
-		if j.err != nil {
-			return cmp.Or(w.ctx.Err(), j.err)
-		}
-		if err := t.start(w.begin); err != nil {
-			return err
-		}
-		if slices.ContainsFunc(t.parts, func(p *part) bool { return p.begins }) {
-			w.moved = true
-		}
-		w.rt.show(t)
-		w.log.Info("task runs", "task", t.id.String())
-		resume := session.Partitions{}
-		for _, p := range t.parts {
-			resume[p.topic] = append(resume[p.topic], p.p)
-		}
-		w.s.Resume(resume)
-	}
-	return nil
-}
-
-func (w *worker) checkUp() {
-	if w.up.Load() || w.waits || w.s.Member() == "" {
-		return
-	}
-	for _, t := range w.tasks {
-		if !t.running {
-			return
-		}
-	}
-	w.up.Store(true)
-	w.rt.checkReady()
 }
 
 // enqueue hands records to their tasks, control records left out.

@@ -1,0 +1,344 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/leatstream/leat/streams/internal/session"
+)
+
+// follower keeps copies of the state of tasks that run elsewhere: standbys and warm-ups. It reads their changelogs as far
+// as they are committed and writes them into the same shards that the tasks would have here. One goroutine does that, and
+// owns its client and the open tasks; workers tell it what the group wants of them.
+type follower struct {
+	rt     *Runtime
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu struct {
+		sync.Mutex
+		wanted map[*worker][]standbyCopy
+		poke   context.CancelFunc // ends the poll under way; nil: there is none
+		news   bool               // something to look at before the next poll
+	}
+
+	// The goroutine's own.
+	cl    *kgo.Client // nil while there is nothing to follow
+	tasks map[engine.TaskID]*followed
+	logs  map[tp]*followedStore
+}
+
+// followed is one task of which a copy is kept.
+type followed struct {
+	*task
+	worker *worker
+	kind   copyKind
+	told   bool // a warm-up that has caught up has said so
+}
+
+// followedStore is one store of it, on its way along its changelog.
+type followedStore struct {
+	*taskStore
+	of     *followed
+	stable int64 // the log's last stable offset, as far as known; -1: not known
+}
+
+func newFollower(rt *Runtime) *follower {
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &follower{rt: rt, cancel: cancel, done: make(chan struct{}), tasks: map[engine.TaskID]*followed{}, logs: map[tp]*followedStore{}}
+	f.mu.wanted = map[*worker][]standbyCopy{}
+	go f.run(ctx)
+	return f
+}
+
+// close ends it, and returns when every copy is closed.
+func (f *follower) close() {
+	f.cancel()
+	<-f.done
+}
+
+// follow says what copies w is to keep from now on.
+func (f *follower) follow(w *worker, copies []standbyCopy) {
+	f.mu.Lock()
+	f.mu.wanted[w] = copies
+	f.mu.Unlock()
+	f.wake()
+}
+
+// wake makes the goroutine look at what is wanted.
+func (f *follower) wake() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.news = true
+	if f.mu.poke != nil {
+		f.mu.poke()
+	}
+}
+
+const (
+	followRetry = time.Second // what could not be opened is tried again
+	followPoll  = 10_000      // records
+)
+
+func (f *follower) run(ctx context.Context) {
+	defer close(f.done)
+	defer f.end()
+	for ctx.Err() == nil {
+		poll, cancel := context.WithTimeout(ctx, followRetry)
+		f.mu.Lock()
+		f.mu.poke, f.mu.news = cancel, false
+		f.mu.Unlock()
+		retry := f.change(ctx)
+		if f.cl == nil {
+			if !retry { // until somebody wants something
+				cancel()
+				poll, cancel = context.WithCancel(ctx)
+				f.mu.Lock()
+				f.mu.poke = cancel
+				if f.mu.news {
+					cancel()
+				}
+				f.mu.Unlock()
+			}
+			<-poll.Done()
+		} else {
+			f.take(f.cl.PollRecords(poll, followPoll))
+		}
+		f.mu.Lock()
+		f.mu.poke = nil
+		f.mu.Unlock()
+		cancel()
+	}
+}
+
+func (f *follower) end() {
+	for id := range f.tasks {
+		f.drop(id)
+	}
+	if f.cl != nil {
+		f.cl.Close()
+	}
+}
+
+// change closes the copies that are not wanted any more, and opens new ones. retry says that some could not be opened.
+func (f *follower) change(ctx context.Context) (retry bool) {
+	f.mu.Lock()
+	wanted := map[engine.TaskID]*followed{}
+	for w, copies := range f.mu.wanted {
+		for _, c := range copies {
+			if id, ok := f.rt.taskID(c.task); ok {
+				wanted[id] = &followed{worker: w, kind: c.kind}
+			}
+		}
+	}
+	f.mu.Unlock()
+	for id, have := range f.tasks {
+		want := wanted[id]
+		if want == nil {
+			f.drop(id)
+			continue
+		}
+		if have.kind != want.kind || have.worker != want.worker {
+			have.kind, have.worker, have.told = want.kind, want.worker, false
+			have.progress.set(have.kind.role(), have.worker.n)
+		}
+		delete(wanted, id)
+	}
+	for id, want := range wanted {
+		if !f.rt.claim(id, f) {
+			continue // woken when it is free
+		}
+		if err := f.open(ctx, id, want); err != nil {
+			f.rt.release(id)
+			if ctx.Err() == nil {
+				f.rt.cfg.Logger.Warn("copy of state cannot be opened, trying again", "task", id.String(), "err", err)
+			}
+			retry = true
+		}
+	}
+	if len(f.tasks) == 0 && f.cl != nil {
+		f.cl.Close()
+		f.cl = nil
+	}
+	return retry
+}
+
+// open opens a task's stores and has their changelogs read from where they stand.
+func (f *follower) open(ctx context.Context, id engine.TaskID, c *followed) (err error) {
+	if f.cl == nil {
+		opts := append([]kgo.Opt{
+			kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+			kgo.FetchMaxWait(500 * time.Millisecond), kgo.WithLogger(session.NewLogger(f.rt.cfg.Logger.With("client", "copies"))),
+		}, f.rt.cfg.Client...)
+		if f.cl, err = kgo.NewClient(opts...); err != nil {
+			return fmt.Errorf("configure the client: %w", err)
+		}
+	}
+	env := engine.Env{AppID: f.rt.cfg.AppID, DB: f.rt.cfg.DB, Partitions: f.rt.topics.partitions, Logger: f.rt.cfg.Logger}
+	if c.task, err = f.rt.openTask(f.rt.cfg.Plan.Subs[id.Sub], id.Partition, &env); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.task.close())
+		}
+	}()
+	var logs []string
+	for _, s := range c.stores {
+		if s.changelog != "" && !s.fromSource {
+			logs = append(logs, s.changelog)
+		}
+	}
+	if err := f.rt.topics.load(ctx, logs...); err != nil {
+		return err
+	}
+	b, err := askBounds(ctx, &f.rt.cfg, f.rt.topics.admin, nil, logs)
+	if err != nil {
+		return err
+	}
+	begin := map[string]map[int32]kgo.Offset{}
+	for _, s := range c.stores {
+		if s.changelog == "" || s.fromSource {
+			continue // a source's topic is read when the task comes here: only the owner knows how far
+		}
+		at := tp{s.changelog, id.Partition}
+		if err := f.rt.restorer.position(s, id, b.start[at], b.end[at]); err != nil {
+			return err
+		}
+		f.logs[at] = &followedStore{taskStore: s, of: c, stable: -1}
+		begin[s.changelog] = map[int32]kgo.Offset{id.Partition: kgo.NewOffset().At(s.next)}
+	}
+	f.tasks[id] = c
+	c.progress.set(c.kind.role(), c.worker.n)
+	f.cl.AddConsumePartitions(begin)
+	f.rt.cfg.Logger.Info("keeping a copy of state", "task", id.String(), "kind", c.kind.String())
+	return nil
+}
+
+func (f *follower) drop(id engine.TaskID) {
+	c := f.tasks[id]
+	gone := map[string][]int32{}
+	for _, s := range c.stores {
+		at := tp{s.changelog, id.Partition}
+		if f.logs[at] != nil {
+			gone[at.topic] = []int32{at.p}
+			delete(f.logs, at)
+		}
+	}
+	f.cl.RemoveConsumePartitions(gone)
+	delete(f.tasks, id)
+	if err := c.task.close(); err != nil {
+		f.rt.cfg.Logger.Error("copy of state closed with an error", "task", id.String(), "err", err)
+	}
+	f.rt.release(id)
+	f.rt.cfg.Logger.Info("copy of state closed", "task", id.String())
+}
+
+// take writes what came.
+func (f *follower) take(fetches kgo.Fetches) {
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		at := tp{p.Topic, p.Partition}
+		s := f.logs[at]
+		if s == nil {
+			return // dropped meanwhile
+		}
+		err := p.Err
+		if err == nil {
+			err = f.write(s, p.Records)
+			s.stable = p.LastStableOffset
+		}
+		switch {
+		case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		case errors.Is(err, kerr.OffsetOutOfRange):
+			f.rt.cfg.Logger.Warn("copy of state is made anew: the log was cut behind it", "changelog", at.String(), "position", s.next)
+			if err := s.store.Shard().Wipe(); err != nil {
+				f.rt.cfg.Logger.Error("copy of state cannot be emptied", "changelog", at.String(), "err", err)
+			}
+			s.next = max(p.LogStartOffset, 0)
+			f.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{at.topic: {at.p: {Epoch: -1, Offset: s.next}}})
+		default:
+			f.rt.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, "copy of state does not advance", slog.String("changelog", at.String()), slog.Any("err", err))
+		}
+		f.note(s.of)
+	})
+}
+
+func (f *follower) write(s *followedStore, recs []*kgo.Record) error {
+	if len(recs) == 0 {
+		return nil
+	}
+	rows := make([]state.Restored, 0, len(recs))
+	for _, r := range recs {
+		if r.Offset >= s.next && r.Key != nil && !r.Attrs.IsControl() {
+			rows = append(rows, state.Restored{Key: r.Key, Value: r.Value, Time: r.Timestamp.UnixMilli()})
+		}
+	}
+	next := recs[len(recs)-1].Offset + 1
+	if err := s.store.Shard().Restore(rows, state.Position{TopicID: s.topicID, Offset: next, At: time.Now()}); err != nil {
+		return err
+	}
+	s.next = next
+	return nil
+}
+
+// note says how far a copy is, and tells the worker of a warm-up, once, that the task can move.
+func (f *follower) note(c *followed) {
+	lag, known := f.lag(c)
+	if !known {
+		return
+	}
+	c.remaining.Store(lag)
+	if c.kind == warmup && !c.told && lag <= f.rt.cfg.AcceptableLag {
+		c.told = true
+		c.worker.warm.Store(true)
+		c.worker.wake()
+	}
+}
+
+// lag is the number of changelog offsets that a copy is behind.
+func (f *follower) lag(c *followed) (lag int64, known bool) {
+	for _, s := range f.logs {
+		if s.of != c {
+			continue
+		}
+		if s.stable < 0 {
+			return 0, false
+		}
+		lag += max(0, s.stable-s.next)
+	}
+	return lag, true
+}
+
+func (k copyKind) String() string {
+	if k == warmup {
+		return "warm-up"
+	}
+	return "standby"
+}
+
+func (k copyKind) role() Role {
+	if k == warmup {
+		return WarmUp
+	}
+	return Standby
+}
+
+// taskID finds a task of the layout by its name.
+func (rt *Runtime) taskID(name string) (engine.TaskID, bool) {
+	var id engine.TaskID
+	if n, err := fmt.Sscanf(name, "%d_%d", &id.Sub, &id.Partition); n != 2 || err != nil {
+		return id, false
+	}
+	i := slices.IndexFunc(rt.layout, func(s subTopology) bool { return s.id == id.Sub })
+	return id, i >= 0 && id.Partition >= 0 && id.Partition < rt.layout[i].tasks()
+}

@@ -1,0 +1,54 @@
+package runtime
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync/atomic"
+
+	"github.com/leatstream/leat/streams/internal/engine"
+)
+
+// Role is what an instance does with a task.
+type Role int
+
+const (
+	Restoring Role = iota // its stores are brought to where their changelogs end
+	Running               // it processes
+	Standby               // another instance has it; its state is followed here
+	WarmUp                // as Standby, and it moves here when its state has caught up
+)
+
+// Status is what is known of a task at one moment.
+type Status struct {
+	ID        engine.TaskID
+	Role      Role
+	Worker    int   // who has it, or asked for the copy
+	Remaining int64 // changelog offsets still to be read; -1 while that is not known
+}
+
+// progress is the Status of an open task, written by its owner and read by anybody.
+type progress struct {
+	role      atomic.Int32
+	worker    atomic.Int32
+	remaining atomic.Int64
+}
+
+func (p *progress) set(r Role, worker int) {
+	p.role.Store(int32(r))
+	p.worker.Store(int32(worker))
+}
+
+// Statuses lists the tasks that this instance has or follows, by id. Any goroutine may call it.
+func (rt *Runtime) Statuses() []Status {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	all := make([]Status, 0, len(rt.mu.progress))
+	for _, id := range slices.SortedFunc(maps.Keys(rt.mu.progress), func(a, b engine.TaskID) int {
+		return cmp.Or(a.Sub-b.Sub, int(a.Partition-b.Partition))
+	}) {
+		p := rt.mu.progress[id]
+		all = append(all, Status{ID: id, Role: Role(p.role.Load()), Worker: int(p.worker.Load()), Remaining: p.remaining.Load()})
+	}
+	return all
+}
