@@ -18,16 +18,13 @@ type fetchRequest struct {
 	maxBytes  int
 	committed bool
 	sessionID int32
-	session   int32 // its epoch
-	topics    []fetchTopic
-	parts     []fetchPart
-	failed    bool // a partition has an error: answer at once
-}
-
-type fetchTopic struct {
-	name  string
-	id    [16]byte
-	count int // of its partitions, consecutive in parts
+	epoch     int32 // of the session
+	// incremental answers name only what the client of the session does not know.
+	incremental bool
+	topics      []topicHead // their partitions are consecutive in parts
+	parts       []fetchPart
+	forgotten   []sessionKey
+	failed      bool // a partition has an error: answer at once
 }
 
 type fetchPart struct {
@@ -48,16 +45,17 @@ const longestFetchWait = 5 * time.Minute
 // Fetch (key 1), versions 4–17. Waits until MinBytes can be read (for read_committed: up to the last stable offset), MaxWait has
 // passed, or a partition has an error. Records are read straight into the response. At least one whole batch is returned however
 // small MaxBytes is; otherwise whole batches within the limits, partitions in request order. Topic ids from v13 on.
-// Sessions are declined: every answer has session id 0 and is complete, which is legal and costs only request bytes.
+// Sessions (v7+): see fetchSessions; a client that cannot have one is answered completely, with session id 0.
 // Ignored: rack, replica id (nobody replicates from here). Errors: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID,
-// OFFSET_OUT_OF_RANGE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, FETCH_SESSION_ID_NOT_FOUND, KAFKA_STORAGE_ERROR.
+// OFFSET_OUT_OF_RANGE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR; of the whole request
+// FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
 func serveFetch(b *Broker, c *conn, r *request) (response, error) {
 	req, err := decodeFetch(r.raw, r.version, b.cfg.MaxRequestPartitions)
 	if err != nil {
 		return nil, err
 	}
-	if req.sessionID != 0 {
-		return &fetchResponse{code: kerr.FetchSessionIDNotFound.Code}, nil
+	if err := b.fetches.begin(req, r.version >= 13, r.received); err != nil {
+		return &fetchResponse{code: err.Code}, nil
 	}
 	req.maxBytes = min(req.maxBytes, b.cfg.MaxFetchBytes)
 	table := b.topics.Load()
@@ -65,11 +63,11 @@ func serveFetch(b *Broker, c *conn, r *request) (response, error) {
 	return &pendingFetch{b, req, table, r.received}, nil
 }
 
-// decodeFetch refuses requests with more than most topics or partitions.
+// decodeFetch refuses requests with more than most topics, partitions or forgotten partitions.
 func decodeFetch(raw []byte, v int16, most int) (*fetchRequest, error) {
 	flexible, byID := v >= 12, v >= 13
 	rd := wire.NewReader(raw)
-	req := &fetchRequest{}
+	req := &fetchRequest{epoch: finalEpoch} // before v7 there are no sessions
 	if v <= 14 {
 		rd.Int32() // replica id
 	}
@@ -78,55 +76,15 @@ func decodeFetch(raw []byte, v int16, most int) (*fetchRequest, error) {
 	req.maxBytes = max(int(rd.Int32()), 0)
 	req.committed = rd.Int8() == 1
 	if v >= 7 {
-		req.sessionID, req.session = rd.Int32(), rd.Int32()
+		req.sessionID, req.epoch = rd.Int32(), rd.Int32()
 	}
-	n := rd.Count(flexible, 3)
-	if n > most {
-		return nil, tooMany("fetch", "topics", n, most)
+	shape := topicShape{request: "fetch", flexible: flexible, byID: byID, partitionBytes: 16, most: most}
+	err := decodeTopics(&rd, shape, func() { req.parts = append(req.parts, decodeFetchPart(&rd, v)) }, func(t topicHead) { req.topics = append(req.topics, t) })
+	if err != nil {
+		return nil, err
 	}
-	req.topics = make([]fetchTopic, 0, n)
-	for range n {
-		var t fetchTopic
-		if byID {
-			t.id = rd.UUID()
-		} else {
-			name, _ := rd.String(flexible)
-			t.name = string(name)
-		}
-		t.count = rd.Count(flexible, 16)
-		if n := len(req.parts) + t.count; n > most {
-			return nil, tooMany("fetch", "partitions", n, most)
-		}
-		for range t.count {
-			req.parts = append(req.parts, decodeFetchPart(&rd, v))
-		}
-		if flexible {
-			rd.SkipTags()
-		}
-		if rd.Err() != nil {
-			return nil, rd.Err()
-		}
-		req.topics = append(req.topics, t)
-	}
-	skipFetchRest(&rd, v)
-	return req, rd.Err()
-}
-
-// skipFetchRest passes over what a broker without sessions and racks does not look at.
-func skipFetchRest(rd *wire.Reader, v int16) {
-	flexible := v >= 12
-	if v >= 7 {
-		for n := rd.Count(flexible, 3); n > 0 && rd.Err() == nil; n-- { // forgotten topics
-			if v >= 13 {
-				rd.UUID()
-			} else {
-				rd.String(flexible)
-			}
-			rd.Span(4 * rd.Count(flexible, 4))
-			if flexible {
-				rd.SkipTags()
-			}
-		}
+	if err := decodeForgotten(&rd, v, req, most); err != nil {
+		return nil, err
 	}
 	if v >= 11 {
 		rd.String(flexible) // rack
@@ -134,6 +92,29 @@ func skipFetchRest(rd *wire.Reader, v int16) {
 	if flexible {
 		rd.SkipTags()
 	}
+	return req, rd.Err()
+}
+
+// decodeForgotten reads the partitions that leave the session.
+func decodeForgotten(rd *wire.Reader, v int16, req *fetchRequest, most int) error {
+	if v < 7 {
+		return nil
+	}
+	flexible := v >= 12
+	for n := rd.Count(flexible, 3); n > 0 && rd.Err() == nil; n-- {
+		t := decodeTopicName(rd, flexible, v >= 13)
+		t.count = rd.Count(flexible, 4)
+		if n := len(req.forgotten) + t.count; n > most {
+			return tooMany("fetch", "forgotten partitions", n, most)
+		}
+		for range t.count {
+			req.forgotten = append(req.forgotten, sessionKey{t.name, t.id, rd.Int32()})
+		}
+		if flexible {
+			rd.SkipTags()
+		}
+	}
+	return rd.Err()
 }
 
 func decodeFetchPart(rd *wire.Reader, v int16) fetchPart {
@@ -290,6 +271,7 @@ func (b *Broker) readFetch(ctx context.Context, req *fetchRequest) (reply, error
 	want := b.wanted(req)
 	if want == 0 {
 		b.readParts(req, nil)
+		b.fetches.finish(req)
 		return res, nil
 	}
 	res.budget = min(int64(want), b.cfg.MaxResponseBytes)
@@ -298,6 +280,7 @@ func (b *Broker) readFetch(ctx context.Context, req *fetchRequest) (reply, error
 	}
 	res.buf = b.pool.get(want)
 	b.readParts(req, res.buf.b)
+	b.fetches.finish(req)
 	return res, nil
 }
 
@@ -373,9 +356,13 @@ func (f *fetchResponse) appendTo(out *outFrame) {
 	out.buf = wire.AppendInt32(out.buf, 0) // throttle
 	if v >= 7 {
 		out.buf = wire.AppendInt16(out.buf, f.code)
-		out.buf = wire.AppendInt32(out.buf, 0) // session id: none
+		session := int32(0)
+		if f.req != nil {
+			session = f.req.sessionID
+		}
+		out.buf = wire.AppendInt32(out.buf, session)
 	}
-	var topics []fetchTopic
+	var topics []topicHead
 	var parts []fetchPart
 	if f.req != nil {
 		topics, parts = f.req.topics, f.req.parts

@@ -27,10 +27,8 @@ type produceRequest struct {
 }
 
 type produceTopic struct {
-	name  string // as the client wrote it; "" from v13 on
-	id    [16]byte
-	count int // of its partitions, consecutive in parts
-	topic *topic
+	topicHead // its partitions are consecutive in parts
+	topic     *topic
 }
 
 type producePart struct {
@@ -75,40 +73,15 @@ func decodeProduce(raw []byte, version int16, most int) (*produceRequest, error)
 	req.transactional, _ = rd.String(flexible)
 	req.acks = rd.Int16()
 	rd.Int32() // timeout
-	n := rd.Count(flexible, 3)
-	if n > most {
-		return nil, tooMany("produce", "topics", n, most)
-	}
-	req.topics = make([]produceTopic, 0, n)
-	for range n {
-		var t produceTopic
-		if byID {
-			t.id = rd.UUID()
-		} else {
-			name, _ := rd.String(flexible)
-			t.name = string(name)
-		}
-		t.count = rd.Count(flexible, 5)
-		if n := len(req.parts) + t.count; n > most {
-			return nil, tooMany("produce", "partitions", n, most)
-		}
-		for range t.count {
-			p := producePart{index: rd.Int32(), records: rd.Bytes(flexible)}
-			if flexible {
-				rd.SkipTags()
-			}
-			if rd.Err() != nil {
-				return nil, rd.Err()
-			}
-			req.parts = append(req.parts, p)
-		}
+	shape := topicShape{request: "produce", flexible: flexible, byID: byID, partitionBytes: 5, most: most}
+	err := decodeTopics(&rd, shape, func() {
+		req.parts = append(req.parts, producePart{index: rd.Int32(), records: rd.Bytes(flexible)})
 		if flexible {
 			rd.SkipTags()
 		}
-		if rd.Err() != nil {
-			return nil, rd.Err()
-		}
-		req.topics = append(req.topics, t)
+	}, func(t topicHead) { req.topics = append(req.topics, produceTopic{topicHead: t}) })
+	if err != nil {
+		return nil, err
 	}
 	if flexible {
 		rd.SkipTags()

@@ -46,6 +46,7 @@ type Broker struct {
 	requestBytes  *semaphore.Weighted
 	responseBytes *semaphore.Weighted
 
+	fetches    *fetchSessions
 	damage     sync.Map // texts of damaged places that were logged
 	syncer     *log.Syncer
 	stopSyncer func() error
@@ -71,6 +72,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		cfg: cfg, logger: cfg.Logger, routes: routes(),
+		fetches:       newFetchSessions(cfg.MaxFetchSessions),
 		requestBytes:  semaphore.NewWeighted(cfg.MaxInFlightBytes),
 		responseBytes: semaphore.NewWeighted(cfg.MaxResponseBytes),
 	}

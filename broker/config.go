@@ -89,6 +89,9 @@ type Config struct {
 	// MaxFetchBytes is the most that one fetch response holds, whatever the client asks for. 0 means 55 MiB, as Kafka's
 	// fetch.max.bytes.
 	MaxFetchBytes int
+	// MaxFetchSessions is how many incremental fetch sessions (KIP-227) are kept; consumers beyond that send whole requests. A session
+	// that is not used for two minutes makes room for another. 0 means 1000, as Kafka's max.incremental.fetch.session.cache.slots.
+	MaxFetchSessions int
 	// MaxTopics and MaxPartitions bound what clients can create. 0 means 10,000 topics and 20,000 partitions.
 	MaxTopics, MaxPartitions int
 	// IdleTimeout closes connections that send nothing. 0 means 10 minutes.
@@ -127,6 +130,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	setDefault(&cfg.MaxInFlightBytes, 256<<20)
 	setDefault(&cfg.MaxResponseBytes, 256<<20)
 	setDefault(&cfg.MaxFetchBytes, 55<<20)
+	setDefault(&cfg.MaxFetchSessions, 1000)
 	setDefault(&cfg.MaxTopics, 10_000)
 	setDefault(&cfg.MaxPartitions, 20_000)
 	setDefault(&cfg.IdleTimeout, 10*time.Minute)
@@ -134,7 +138,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	for name, v := range map[string]int64{
 		"NodeID": int64(cfg.NodeID), "DefaultPartitions": int64(cfg.DefaultPartitions), "MaxConnections": int64(cfg.MaxConnections),
 		"MaxRequestBytes": cfg.MaxRequestBytes, "MaxRequestPartitions": int64(cfg.MaxRequestPartitions), "MaxControlRequestBytes": cfg.MaxControlRequestBytes, "MaxResponseBytes": cfg.MaxResponseBytes,
-		"MaxFetchBytes": int64(cfg.MaxFetchBytes), "MaxTopics": int64(cfg.MaxTopics), "MaxPartitions": int64(cfg.MaxPartitions),
+		"MaxFetchBytes": int64(cfg.MaxFetchBytes), "MaxFetchSessions": int64(cfg.MaxFetchSessions), "MaxTopics": int64(cfg.MaxTopics), "MaxPartitions": int64(cfg.MaxPartitions),
 		"IdleTimeout": int64(cfg.IdleTimeout), "InitialRebalanceDelay": int64(cfg.InitialRebalanceDelay) + 1,
 	} {
 		if v < 1 {
