@@ -88,28 +88,19 @@ func (s *KeyValueStore[K, V]) Prefix(prefix []byte) iter.Seq2[K, V] {
 // Rows yields every row in key order, with timestamps. An error ends it: see Err.
 func (s *KeyValueStore[K, V]) Rows() iter.Seq[Row[K, V]] { return s.scan(span{}, false) }
 
-// ApproximateCount implements [KeyValue]. Up to 10,000 rows are counted; from there on the count goes by size on disk.
-func (s *KeyValueStore[K, V]) ApproximateCount() (int64, error) {
-	const most = 10_000
-	var n int64
-	for range s.Rows() {
-		if n++; n == most {
-			break
-		}
-	}
-	if err := s.Err(); err != nil || n < most {
-		return n, err
-	}
-	guess, err := s.sh.guessRows(int64(s.live))
-	return max(n, guess), err
+// BackwardPrefix implements [KeyValue].
+func (s *KeyValueStore[K, V]) BackwardPrefix(prefix []byte) iter.Seq2[K, V] {
+	return pairs(s.scan(span{lo: bytes.Clone(prefix), hi: successor(prefix)}, true))
 }
+
+// ApproximateCount implements [KeyValue]. Up to 10,000 rows are counted; from there on the count goes by size on disk.
+func (s *KeyValueStore[K, V]) ApproximateCount() (int64, error) { return s.countRows() }
 
 // between is the inclusive range of two keys.
 func (s *KeyValueStore[K, V]) between(from, to K, reverse bool) iter.Seq[Row[K, V]] {
 	p, err := inclusive(s.key, s.keyAt, &from, &to)
 	if err != nil {
-		s.err = err
-		return func(func(Row[K, V]) bool) {}
+		return s.noRows(err)
 	}
 	return s.scan(p, reverse)
 }

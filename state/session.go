@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/leatstream/leat/serde"
@@ -181,11 +182,18 @@ func (s *SessionStore[K, V]) Delete(k K, start, end time.Time) error {
 
 // Sessions implements [Session].
 func (s *SessionStore[K, V]) Sessions(k K, earliestEnd, latestStart time.Time) iter.Seq2[serde.WindowedKey[K], V] {
+	return s.sessions(k, earliestEnd.UnixMilli(), latestStart.UnixMilli(), false)
+}
+
+func (s *SessionStore[K, V]) sessions(k K, earliestEnd, latestStart int64, reverse bool) iter.Seq2[serde.WindowedKey[K], V] {
 	return func(yield func(serde.WindowedKey[K], V) bool) {
 		enc, err := s.inner.Append(make([]byte, 0, 32), s.keyAt, k)
 		var found []Span
 		if err == nil {
-			found, err = s.Find(nil, enc, earliestEnd.UnixMilli(), latestStart.UnixMilli())
+			found, err = s.Find(nil, enc, earliestEnd, latestStart)
+		}
+		if reverse {
+			slices.Reverse(found)
 		}
 		for _, at := range found {
 			var e *Entry[SessionKey[K], V]
@@ -208,11 +216,5 @@ func windowOf[K any](k K, at Span) serde.WindowedKey[K] {
 
 // All implements [Session].
 func (s *SessionStore[K, V]) All() iter.Seq2[serde.WindowedKey[K], V] {
-	return func(yield func(serde.WindowedKey[K], V) bool) {
-		for r := range s.scan(span{}, false) {
-			if !yield(windowOf(r.Key.Key, Span{r.Key.Start, r.Start}), r.Value) {
-				return
-			}
-		}
-	}
+	return sessionPairs(s.scan(span{}, false))
 }

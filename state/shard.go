@@ -251,6 +251,26 @@ func (s *Shard) setOwner(o owner) error {
 
 func (s *Shard) releaseOwner() { s.withOwner(owner.abandon) }
 
+// ApproximateCount counts up to 10,000 applied rows; from there on it goes by size on disk. Any goroutine may call it.
+func (s *Shard) ApproximateCount() (int64, error) {
+	if err := s.db.acquire(); err != nil {
+		return 0, err
+	}
+	defer s.db.release()
+	it, err := s.newIter(span{})
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	for ok := it.First(); ok && n < countedMost; ok = it.Next() {
+		n++
+	}
+	if err := firstError(it.Error(), it.Close()); err != nil || n < countedMost {
+		return n, err
+	}
+	return s.guessRows(n)
+}
+
 // guessRows estimates the number of rows: those that make up the size on disk, or at least the cached ones.
 func (s *Shard) guessRows(cached int64) (int64, error) {
 	size, err := s.eng.db.EstimateDiskUsage(s.prefix(), s.limit())

@@ -119,6 +119,7 @@ type KeyValue[K, V any] interface {
 	BackwardRange(from, to K) iter.Seq2[K, V]
 	// Prefix yields the keys whose encoded bytes begin with prefix.
 	Prefix(prefix []byte) iter.Seq2[K, V]
+	BackwardPrefix(prefix []byte) iter.Seq2[K, V]
 	// Err returns the error that ended an iteration since the last call of Err.
 	Err() error
 	// ApproximateCount is exact for small stores.
@@ -134,7 +135,22 @@ type Session[K, V any] interface {
 	Delete(k K, start, end time.Time) error
 	// Sessions yields the sessions of k that end at earliestEnd or later and start at latestStart or earlier.
 	Sessions(k K, earliestEnd, latestStart time.Time) iter.Seq2[serde.WindowedKey[K], V]
+	BackwardSessions(k K, earliestEnd, latestStart time.Time) iter.Seq2[serde.WindowedKey[K], V]
+	// Fetch yields all sessions of k.
+	Fetch(k K) iter.Seq2[serde.WindowedKey[K], V]
+	BackwardFetch(k K) iter.Seq2[serde.WindowedKey[K], V]
+	// FetchKeys yields the sessions of the keys from first to last, both included, in the order of their bytes.
+	FetchKeys(first, last K) iter.Seq2[serde.WindowedKey[K], V]
+	BackwardFetchKeys(first, last K) iter.Seq2[serde.WindowedKey[K], V]
+	// SessionsOfKeys is Sessions for a range of keys.
+	SessionsOfKeys(first, last K, earliestEnd, latestStart time.Time) iter.Seq2[serde.WindowedKey[K], V]
+	BackwardSessionsOfKeys(first, last K, earliestEnd, latestStart time.Time) iter.Seq2[serde.WindowedKey[K], V]
+	// Between yields the sessions of all keys that end in [from, to].
+	Between(from, to time.Time) iter.Seq2[serde.WindowedKey[K], V]
 	All() iter.Seq2[serde.WindowedKey[K], V]
+	Backward() iter.Seq2[serde.WindowedKey[K], V]
+	// ApproximateCount is as for KeyValue; what has expired may count.
+	ApproximateCount() (int64, error)
 	Err() error
 }
 
@@ -146,8 +162,16 @@ type Window[K, V any] interface {
 	Delete(k K, start time.Time) error
 	// Fetch yields the windows of k whose start lies in [from, to], oldest first.
 	Fetch(k K, from, to time.Time) iter.Seq2[serde.WindowedKey[K], V]
+	BackwardFetch(k K, from, to time.Time) iter.Seq2[serde.WindowedKey[K], V]
+	// FetchKeys is Fetch for the keys from first to last, both included, in the order of their bytes.
+	FetchKeys(first, last K, from, to time.Time) iter.Seq2[serde.WindowedKey[K], V]
+	BackwardFetchKeys(first, last K, from, to time.Time) iter.Seq2[serde.WindowedKey[K], V]
 	// Between yields the windows of all keys whose start lies in [from, to].
 	Between(from, to time.Time) iter.Seq2[serde.WindowedKey[K], V]
+	BackwardBetween(from, to time.Time) iter.Seq2[serde.WindowedKey[K], V]
 	All() iter.Seq2[serde.WindowedKey[K], V]
+	Backward() iter.Seq2[serde.WindowedKey[K], V]
+	// ApproximateCount is as for KeyValue; what has expired may count.
+	ApproximateCount() (int64, error)
 	Err() error
 }

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"iter"
@@ -71,9 +72,9 @@ func (v *view[K, V]) each(p span, err error, f func(it *pebble.Iterator, yield f
 	}
 }
 
-func (v *view[K, V]) scan(p span, err error) iter.Seq2[Row[K, V], error] {
+func (v *view[K, V]) scan(p span, reverse bool, err error) iter.Seq2[Row[K, V], error] {
 	return v.each(p, err, func(it *pebble.Iterator, yield func(Row[K, V]) bool) error {
-		m := merge[K, V]{it: it, rows: v.rows}
+		m := merge[K, V]{it: it, reverse: reverse, rows: v.rows}
 		return m.run(yield)
 	})
 }
@@ -104,11 +105,24 @@ func (v *KeyValueView[K, V]) Get(k K) (r Row[K, V], ok bool, err error) {
 // error comes last, with a zero row. [DB.Close] waits for the loop.
 func (v *KeyValueView[K, V]) Range(from, to *K) iter.Seq2[Row[K, V], error] {
 	p, err := inclusive(v.view.rows.key, v.view.rows.keyAt, from, to)
-	return v.view.scan(p, err)
+	return v.view.scan(p, false, err)
+}
+
+// BackwardRange is Range from the last key to the first.
+func (v *KeyValueView[K, V]) BackwardRange(from, to *K) iter.Seq2[Row[K, V], error] {
+	p, err := inclusive(v.view.rows.key, v.view.rows.keyAt, from, to)
+	return v.view.scan(p, true, err)
+}
+
+// Prefix yields the rows whose encoded key begins with prefix.
+func (v *KeyValueView[K, V]) Prefix(prefix []byte) iter.Seq2[Row[K, V], error] {
+	return v.view.scan(span{lo: bytes.Clone(prefix), hi: successor(prefix)}, false, nil)
 }
 
 // All is Range without bounds.
-func (v *KeyValueView[K, V]) All() iter.Seq2[Row[K, V], error] { return v.view.scan(span{}, nil) }
+func (v *KeyValueView[K, V]) All() iter.Seq2[Row[K, V], error] {
+	return v.view.scan(span{}, false, nil)
+}
 
 // WindowView reads the committed data of a window shard, as [KeyValueView] does.
 type WindowView[K, V any] struct{ view view[K, V] }
@@ -140,5 +154,5 @@ func (v *WindowView[K, V]) Fetch(k K, from, to int64) iter.Seq2[Row[K, V], error
 // Range yields the windows of all keys whose start lies in [from, to] (milliseconds), by start, then by key bytes.
 func (v *WindowView[K, V]) Range(from, to int64) iter.Seq2[Row[K, V], error] {
 	from, to = max(0, from), max(-1, to)
-	return v.view.scan(startSpan(from, max(from-1, to)), nil)
+	return v.view.scan(startSpan(from, max(from-1, to)), false, nil)
 }

@@ -151,7 +151,7 @@ func (s *WindowStore[K, V]) fetchTo(enc []byte, from, to int64, yield func(Row[K
 
 // Between implements [Window].
 func (s *WindowStore[K, V]) Between(from, to time.Time) iter.Seq2[serde.WindowedKey[K], V] {
-	return s.windows(s.Rows(from.UnixMilli(), to.UnixMilli()))
+	return s.windows(s.starting(from, to, false))
 }
 
 // All implements [Window].

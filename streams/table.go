@@ -50,16 +50,7 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 	nullKey := nullTest[K]()
 	if !kept {
 		out.old = func() bool { return false }
-		read.to(func(o *opening) fn[K, V] {
-			next := out.out.open(o)
-			return func(c *cursor, k K, v V) error {
-				if nullKey != nil && nullKey(k) {
-					c.Task.Counters.NullDropped++
-					return nil
-				}
-				return next(c, k, change[V]{new: v, hasNew: null == nil || !null(v)})
-			}
-		})
+		read.to(unkept(out, null, nullKey))
 		gone.to(func(o *opening) fn[K, struct{}] {
 			next := out.out.open(o)
 			return func(c *cursor, k K, _ struct{}) error {
@@ -368,10 +359,14 @@ func wireTableSink[K, V any](from *stage[K, change[V]], open func(o *opening) *w
 }
 
 // ToTable makes a table of a stream: each record is the new row of its key. Records with a null key are dropped; of a
-// stream of *V a nil value deletes.
+// stream of *V a nil value deletes. With a zero Store the table is not kept: it cannot be joined, and its updates have no
+// old value; the key of the stream must be as it was partitioned.
 func (s *KStream[K, V]) ToTable(into Store[K, V]) *KTable[K, V] {
 	b := s.b
 	name := b.g.Next("KSTREAM-TOTABLE-")
+	if into.Name == "" {
+		return s.unkeptTable(name)
+	}
 	d := declareStore(b, into, s.key, s.val)
 	in := s
 	if s.rekeyed {
@@ -392,6 +387,32 @@ func (s *KStream[K, V]) ToTable(into Store[K, V]) *KTable[K, V] {
 		}
 	})
 	return out
+}
+
+// unkeptTable is ToTable without a store.
+func (s *KStream[K, V]) unkeptTable(name string) *KTable[K, V] {
+	b := s.b
+	if s.rekeyed {
+		b.mistake("ToTable without a store: the key of the stream may have changed: give the table a store, or Repartition before")
+	}
+	out := &KTable[K, V]{b: b, node: b.g.Add(graph.Processor, name, s.node), out: &stage[K, change[V]]{}, key: s.key, val: s.val,
+		old: func() bool { return false }}
+	s.out.to(unkept(out, nullTest[V](), nullTest[K]()))
+	return out
+}
+
+// unkept passes records on as updates of a table without a store.
+func unkept[K, V any](t *KTable[K, V], null func(V) bool, nullKey func(K) bool) func(o *opening) fn[K, V] {
+	return func(o *opening) fn[K, V] {
+		next := t.out.open(o)
+		return func(c *cursor, k K, v V) error {
+			if nullKey != nil && nullKey(k) {
+				c.Task.Counters.NullDropped++
+				return nil
+			}
+			return next(c, k, change[V]{new: v, hasNew: null == nil || !null(v)})
+		}
+	}
 }
 
 // byKey repartitions a stream whose key has changed, for a store d that is keyed by it.

@@ -111,6 +111,22 @@ func (v *View[K, V]) Get(k K) (e Entry[K, V], ok bool, err error) {
 // Range yields the rows between two keys, both included, nil for no bound, ordered by encoded key within each partition. An
 // error comes last, with a zero entry.
 func (v *View[K, V]) Range(from, to *K) iter.Seq2[Entry[K, V], error] {
+	return v.each(func(kv *state.KeyValueView[K, V]) iter.Seq2[state.Row[K, V], error] { return kv.Range(from, to) })
+}
+
+// BackwardRange is Range from the last key to the first within each partition.
+func (v *View[K, V]) BackwardRange(from, to *K) iter.Seq2[Entry[K, V], error] {
+	return v.each(func(kv *state.KeyValueView[K, V]) iter.Seq2[state.Row[K, V], error] {
+		return kv.BackwardRange(from, to)
+	})
+}
+
+// Prefix yields the rows whose encoded keys begin with prefix. An error comes last, with a zero entry.
+func (v *View[K, V]) Prefix(prefix []byte) iter.Seq2[Entry[K, V], error] {
+	return v.each(func(kv *state.KeyValueView[K, V]) iter.Seq2[state.Row[K, V], error] { return kv.Prefix(prefix) })
+}
+
+func (v *View[K, V]) each(read func(*state.KeyValueView[K, V]) iter.Seq2[state.Row[K, V], error]) iter.Seq2[Entry[K, V], error] {
 	return func(yield func(Entry[K, V], error) bool) {
 		shards, topic, _, err := v.app.shards(v.name)
 		if err != nil {
@@ -118,13 +134,31 @@ func (v *View[K, V]) Range(from, to *K) iter.Seq2[Entry[K, V], error] {
 			return
 		}
 		for _, sh := range shards {
-			for r, err := range state.ViewKeyValue(sh, v.key, v.val, topic).Range(from, to) {
+			for r, err := range read(state.ViewKeyValue(sh, v.key, v.val, topic)) {
 				if !yield(entry(r), err) || err != nil {
 					return
 				}
 			}
 		}
 	}
+}
+
+// ApproximateCount is how many rows the partitions of this instance hold. Up to 10,000 of each are counted; from there on
+// the count goes by size on disk.
+func (v *View[K, V]) ApproximateCount() (int64, error) {
+	shards, _, _, err := v.app.shards(v.name)
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for _, sh := range shards {
+		n, err := sh.ApproximateCount()
+		if err != nil {
+			return sum, err
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // All is Range without bounds.

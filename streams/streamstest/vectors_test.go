@@ -57,8 +57,8 @@ type vectorStep struct {
 
 // notBuilt names the topologies whose operators do not exist yet, with what is missing.
 var notBuilt = map[string]string{
-	"table-join-suppress": "Suppress",
-	"store-window-ops":    "ranges of keys, and backwards, in window stores", "store-session-ops": "session stores", "store-lru": "MaxEntries",
+	"table-join-suppress":    "Suppress",
+	"store-lru":              "MaxEntries",
 	"store-versioned-reader": "versioned stores", "papi-topology": "emitting to a named child", "papi-global-store": "global stores",
 	"stream-versioned-inner": "versioned stores", "stream-versioned-grace-inner": "versioned stores",
 	"stream-versioned-left": "versioned stores", "stream-versioned-grace-left": "versioned stores",
