@@ -33,6 +33,30 @@ func (b direct) SchemaByID(_ context.Context, id int) (Definition, error) {
 	return d, nil
 }
 
+// SchemaByGUID finds a definition by its content identifier, in any context.
+func (b direct) SchemaByGUID(_ context.Context, guid string) (Definition, error) {
+	c, err := b.s.ready()
+	if err != nil {
+		return Definition{}, err
+	}
+	for _, context := range c.state.contexts() {
+		if id, ok := c.state.idOfGUID(context, guid); ok {
+			d, _ := c.state.byID(context, id)
+			return d, nil
+		}
+	}
+	return Definition{}, fail(codeSchemaNotFound, "Schema %s not found", guid)
+}
+
+// GUID is the content identifier of the schema with an id.
+func (b direct) GUID(ctx context.Context, id int) (string, error) {
+	d, err := b.SchemaByID(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	return d.guid(), nil
+}
+
 func (b direct) SchemaByVersion(_ context.Context, subject string, version int) (Schema, error) {
 	return one(b, func(c *core) (*entry, error) { return c.get(subject, version, false) })
 }

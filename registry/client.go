@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -95,12 +96,7 @@ func (c *Client) schema(ctx context.Context, op, subject string, d Definition,
 		return s, nil
 	}
 	c.mu.Unlock()
-	return share(ctx, c, k, func(b Backend) (Schema, error) { return ask(b, ctx, subject, d) }, func(s Schema) {
-		if len(c.mu.ids) >= maxCached {
-			clear(c.mu.ids)
-		}
-		c.mu.ids[k] = s
-	})
+	return share(ctx, c, k, func(b Backend) (Schema, error) { return ask(b, ctx, subject, d) }, func(s Schema) { c.keepLocked(k, s) })
 }
 
 // SchemaByID implements [Backend]. An id that does not exist is asked for again after two seconds.
@@ -132,6 +128,54 @@ func (c *Client) SchemaByID(ctx context.Context, id int) (Definition, error) {
 		}
 	}
 	return d, err
+}
+
+// SchemaByGUID finds a definition by its content identifier. The backend must be one of this package's, or have the same
+// method.
+func (c *Client) SchemaByGUID(ctx context.Context, guid string) (Definition, error) {
+	return guidCall(ctx, c, "g"+guid, func(b guidBackend) (Schema, error) {
+		d, err := b.SchemaByGUID(ctx, guid)
+		return Schema{Definition: d, GUID: guid}, err
+	}, func(s Schema) Definition { return s.Definition })
+}
+
+// GUID finds the content identifier of the schema with an id.
+func (c *Client) GUID(ctx context.Context, id int) (string, error) {
+	return guidCall(ctx, c, "n"+strconv.Itoa(id), func(b guidBackend) (Schema, error) {
+		guid, err := b.GUID(ctx, id)
+		return Schema{ID: id, GUID: guid}, err
+	}, func(s Schema) string { return s.GUID })
+}
+
+// guidBackend is implemented by backends that know content identifiers.
+type guidBackend interface {
+	SchemaByGUID(ctx context.Context, guid string) (Definition, error)
+	GUID(ctx context.Context, id int) (string, error)
+}
+
+func guidCall[T any](ctx context.Context, c *Client, key string, ask func(guidBackend) (Schema, error), of func(Schema) T) (T, error) {
+	c.mu.Lock()
+	s, ok := c.mu.ids[key]
+	c.mu.Unlock()
+	if ok {
+		return of(s), nil
+	}
+	s, err := share(ctx, c, key, func(b Backend) (Schema, error) {
+		g, ok := b.(guidBackend)
+		if !ok {
+			return Schema{}, fmt.Errorf("registry: %T knows no GUIDs: name schemas by their ids", b)
+		}
+		return ask(g)
+	}, func(s Schema) { c.keepLocked(key, s) })
+	return of(s), err
+}
+
+// keepLocked keeps an answer that does not change.
+func (c *Client) keepLocked(key string, s Schema) {
+	if len(c.mu.ids) >= maxCached {
+		clear(c.mu.ids)
+	}
+	c.mu.ids[key] = s
 }
 
 // SchemaByVersion implements [Backend]. It is not cached: the latest version changes.

@@ -104,10 +104,42 @@ func (h *HTTP) DeleteVersion(ctx context.Context, subject string, version int, p
 
 // deleteForGood sends what srclient cannot: its permanent delete deletes softly first, and fails where that was done.
 func (h *HTTP) deleteForGood(ctx context.Context, address, subject string, version int) error {
+	return h.send(ctx, http.MethodDelete, fmt.Sprintf("%s/subjects/%s/versions/%d?permanent=true", address, url.PathEscape(subject), version), nil)
+}
+
+// SchemaByGUID finds a definition by its content identifier. Registries before version 8 have none.
+func (h *HTTP) SchemaByGUID(ctx context.Context, guid string) (Definition, error) {
+	s, err := ask(ctx, h, "get schema "+guid, func(c *srclient.SchemaRegistryClient) (schemaJSON, error) {
+		var s schemaJSON
+		err := h.send(ctx, http.MethodGet, c.GetSchemaRegistryURL()+"/schemas/guids/"+url.PathEscape(guid), &s)
+		return s, err
+	})
+	d := Definition{Text: s.Schema, References: s.References, Metadata: s.Metadata, RuleSet: s.RuleSet}
+	if s.SchemaType != TypeAvro {
+		d.Type = s.SchemaType
+	}
+	return d, err
+}
+
+// GUID is the content identifier of the schema with an id.
+func (h *HTTP) GUID(ctx context.Context, id int) (string, error) {
+	what := fmt.Sprintf("get the GUID of schema %d", id)
+	s, err := ask(ctx, h, what, func(c *srclient.SchemaRegistryClient) (schemaJSON, error) {
+		var s schemaJSON
+		err := h.send(ctx, http.MethodGet, c.GetSchemaRegistryURL()+"/schemas/ids/"+strconv.Itoa(id), &s)
+		return s, err
+	})
+	if err == nil && s.GUID == "" {
+		err = fmt.Errorf("registry: %s: the registry knows no GUIDs: name schemas by their ids", what)
+	}
+	return s.GUID, err
+}
+
+// send sends a request that srclient has no method for, and reads the answer into v where v is not nil.
+func (h *HTTP) send(ctx context.Context, method, address string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, h.config.Timeout)
 	defer cancel()
-	u := fmt.Sprintf("%s/subjects/%s/versions/%d?permanent=true", address, url.PathEscape(subject), version)
-	r, err := http.NewRequestWithContext(ctx, http.MethodDelete, u, nil)
+	r, err := http.NewRequestWithContext(ctx, method, address, nil)
 	if err != nil {
 		return err
 	}
@@ -121,14 +153,17 @@ func (h *HTTP) deleteForGood(ctx context.Context, address, subject string, versi
 	if err != nil {
 		return errorAsUnavailable(err)
 	}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return errorAsUnavailable(err)
 	}
 	if resp.StatusCode <= 299 {
-		return nil
+		if v == nil {
+			return nil
+		}
+		return json.Unmarshal(text, v)
 	}
-	e := &Error{Status: resp.StatusCode, Code: resp.StatusCode, Message: string(text)}
+	e := &Error{Status: resp.StatusCode, Code: resp.StatusCode, Message: string(text[:min(len(text), 4096)])}
 	var said errorResponse
 	if json.Unmarshal(text, &said) == nil && said.Code != 0 {
 		e.Code, e.Message = said.Code, said.Message

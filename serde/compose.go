@@ -1,6 +1,7 @@
 package serde
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -8,9 +9,56 @@ import (
 )
 
 // Nullable turns a serde of T into one of *T: nil is null on the wire, anything else is written by s.
-func Nullable[T any](s Serde[T]) Serde[*T] { return nullable[T]{s} }
+func Nullable[T any](s Serde[T]) Serde[*T] {
+	n := nullable[T]{s}
+	decoder, ok := s.(HeaderDecoder[T])
+	if !ok {
+		return n
+	}
+	if encoder, ok := s.(HeaderEncoder[T]); ok {
+		return nullableEncoder[T]{nullableDecoder[T]{n, decoder}, encoder}
+	}
+	return nullableDecoder[T]{n, decoder}
+}
 
 type nullable[T any] struct{ of Serde[T] }
+
+// Start implements [Starter] for a serde that needs it.
+func (n nullable[T]) Start(ctx context.Context) error {
+	if s, ok := n.of.(Starter); ok {
+		return s.Start(ctx)
+	}
+	return nil
+}
+
+// nullableDecoder and nullableEncoder are the nullable forms of serdes that know headers.
+type nullableDecoder[T any] struct {
+	nullable[T]
+	headers HeaderDecoder[T]
+}
+
+func (n nullableDecoder[T]) DecodeWithHeaders(at Place, headers []Header, data []byte) (*T, error) {
+	if data == nil {
+		return nil, nil
+	}
+	v, err := n.headers.DecodeWithHeaders(at, headers, data)
+	if err != nil {
+		return nil, err
+	}
+	return &v, nil
+}
+
+type nullableEncoder[T any] struct {
+	nullableDecoder[T]
+	to HeaderEncoder[T]
+}
+
+func (n nullableEncoder[T]) AppendWithHeaders(dst []byte, at Place, headers *[]Header, v *T) ([]byte, error) {
+	if v == nil {
+		return nil, nil
+	}
+	return n.to.AppendWithHeaders(dst, at, headers, *v)
+}
 
 func (nullable[T]) NullAware() bool { return true }
 

@@ -69,12 +69,19 @@ type Header struct {
 	Value []byte
 }
 
-// HeaderSerde is implemented by a serde that reads or writes record headers as well, for example a schema id that
-// travels in a header. Where a record has headers, these methods are called in place of Append and Decode.
-type HeaderSerde[T any] interface {
+// HeaderDecoder is implemented by a serde that reads record headers as well, for example a schema's name that travels in
+// one. Where a record has headers, its method is called in place of Decode.
+type HeaderDecoder[T any] interface {
 	Serde[T]
-	AppendWithHeaders(dst []byte, at Place, headers *[]Header, v T) ([]byte, error)
 	DecodeWithHeaders(at Place, headers []Header, data []byte) (T, error)
+}
+
+// HeaderEncoder is implemented by a serde that writes record headers as well. Its method is called in place of Append
+// for everything that is sent as a record of a topic; stores have no headers, and call Append. What it writes it must
+// read: it is a [HeaderDecoder] too.
+type HeaderEncoder[T any] interface {
+	HeaderDecoder[T]
+	AppendWithHeaders(dst []byte, at Place, headers *[]Header, v T) ([]byte, error)
 }
 
 var (

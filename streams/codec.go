@@ -17,13 +17,13 @@ type change[V any] struct {
 // decoder reads keys or values at one place.
 type decoder[T any] struct {
 	s     serde.Serde[T]
-	h     serde.HeaderSerde[T] // nil: s reads no headers
+	h     serde.HeaderDecoder[T] // nil: s reads no headers
 	at    serde.Place
 	nulls bool // s reads null
 }
 
 func newDecoder[T any](s serde.Serde[T], topic string, key bool) decoder[T] {
-	h, _ := s.(serde.HeaderSerde[T])
+	h, _ := s.(serde.HeaderDecoder[T])
 	return decoder[T]{s: s, h: h, at: serde.Place{Topic: topic, Key: key}, nulls: serde.IsNullAware(s)}
 }
 
@@ -38,17 +38,17 @@ func (d *decoder[T]) decode(data []byte, headers []kgo.RecordHeader) (T, error) 
 // encoder writes keys or values at one place into a task's slab.
 type encoder[T any] struct {
 	s    serde.Serde[T]
-	h    serde.HeaderSerde[T]
+	h    serde.HeaderEncoder[T] // nil: s writes no headers
 	at   serde.Place
 	slab *engine.Slab
 }
 
 func newEncoder[T any](s serde.Serde[T], topic string, key bool, slab *engine.Slab) encoder[T] {
-	h, _ := s.(serde.HeaderSerde[T])
+	h, _ := s.(serde.HeaderEncoder[T])
 	return encoder[T]{s: s, h: h, at: serde.Place{Topic: topic, Key: key}, slab: slab}
 }
 
-// encode returns the bytes of v, nil for null, and the headers to send, which only a HeaderSerde changes. The caller
+// encode returns the bytes of v, nil for null, and the headers to send, which only a HeaderEncoder changes. The caller
 // recovers panics.
 func (e *encoder[T]) encode(v T, headers []kgo.RecordHeader) (out []byte, _ []kgo.RecordHeader, err error) {
 	if e.h != nil {

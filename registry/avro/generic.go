@@ -9,6 +9,7 @@ import (
 
 	"github.com/leatstream/leat/registry"
 	"github.com/leatstream/leat/registry/internal/avsc"
+	"github.com/leatstream/leat/registry/internal/wire"
 	"github.com/leatstream/leat/serde"
 )
 
@@ -22,26 +23,28 @@ func Generic(reg *registry.Client, schema string, o ...Options) serde.Serde[map[
 	s := new(generic)
 	options := first(o)
 	options.Schema = schema
-	s.base.compile = s.plan
-	s.init(reg, options)
-	if s.err != nil || s.schema == nil {
-		return s
-	}
-	if s.schema.Kind != avsc.Record {
-		s.err = fmt.Errorf("%w: it is of type %s, and must be a record", ErrSchema, s.schema.Kind)
-		return s
-	}
-	var err error
-	if s.own, err = goavro.NewCodec(s.schema.Full()); err != nil {
-		s.err = fmt.Errorf("%w: %w", ErrSchema, err)
+	s.init(reg, options, engine[genericReading, *goavro.Codec]{s.reader, s.writer}, nil)
+	if options.Header {
+		return &genericHeaders{s}
 	}
 	return s
 }
 
 // generic is the serde of maps, on goavro.
 type generic struct {
-	base[genericReading]
-	own *goavro.Codec
+	base[genericReading, *goavro.Codec]
+}
+
+// writer compiles a schema to write maps with.
+func (s *generic) writer(of *avsc.Schema) (*goavro.Codec, error) {
+	if of.Kind != avsc.Record {
+		return nil, fmt.Errorf("%w: it is of type %s, and must be a record", ErrSchema, of.Kind)
+	}
+	c, err := goavro.NewCodec(of.Full())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSchema, err)
+	}
+	return c, nil
 }
 
 // genericReading is how data of one writer's schema becomes a map. goavro cannot resolve schemas: where writer and reader
@@ -52,8 +55,8 @@ type genericReading struct {
 	codec    *goavro.Codec
 }
 
-func (s *generic) plan(writer *avsc.Schema) (genericReading, error) {
-	r := genericReading{writer: writer, codec: s.own}
+func (s *generic) reader(writer *avsc.Schema) (genericReading, error) {
+	r := genericReading{writer: writer, codec: s.Write}
 	if writer.Kind != avsc.Record {
 		return r, fmt.Errorf("%w: it is of type %s, and a map needs a record", ErrUnreadable, writer.Kind)
 	}
@@ -86,26 +89,56 @@ func (s *generic) plan(writer *avsc.Schema) (genericReading, error) {
 
 // Append implements [serde.Serde].
 func (s *generic) Append(dst []byte, at serde.Place, v map[string]any) ([]byte, error) {
-	dst, err := s.appendPrefix(dst, at)
+	w, err := s.Writer(at)
 	if err != nil {
 		return nil, err
 	}
-	dst, err = s.own.BinaryFromNative(dst, v)
+	return encodeMap(w.AppendPrefix(dst), at, w, v)
+}
+
+func encodeMap(dst []byte, at serde.Place, w *wire.Written[*goavro.Codec], v map[string]any) ([]byte, error) {
+	dst, err := w.With.BinaryFromNative(dst, v)
 	if err != nil {
 		return nil, fmt.Errorf("%w: encode the %s: %w", ErrData, at, err)
 	}
 	return dst, nil
 }
 
-// Decode implements [serde.Serde].
-func (s *generic) Decode(at serde.Place, data []byte) (map[string]any, error) {
-	id, r, payload, err := s.reader(at, data)
+// genericHeaders names the schemas of what it writes in headers.
+type genericHeaders struct{ *generic }
+
+// AppendWithHeaders implements [serde.HeaderEncoder].
+func (s *genericHeaders) AppendWithHeaders(dst []byte, at serde.Place, headers *[]serde.Header, v map[string]any) ([]byte, error) {
+	w, err := s.Writer(at)
 	if err != nil {
 		return nil, err
 	}
-	v, err := r.decode(payload)
+	w.SetHeader(at, headers, nil)
+	return encodeMap(dst, at, w, v)
+}
+
+// Decode implements [serde.Serde].
+func (s *generic) Decode(at serde.Place, data []byte) (map[string]any, error) {
+	r, err := s.Read(at, data)
 	if err != nil {
-		return nil, fmt.Errorf("%w: decode the %s with schema %d: %w", ErrData, at, int32(id), err)
+		return nil, err
+	}
+	return decodeMap(at, &r)
+}
+
+// DecodeWithHeaders implements [serde.HeaderDecoder].
+func (s *generic) DecodeWithHeaders(at serde.Place, headers []serde.Header, data []byte) (map[string]any, error) {
+	r, err := s.ReadHeaders(at, headers, data)
+	if err != nil {
+		return nil, err
+	}
+	return decodeMap(at, &r)
+}
+
+func decodeMap(at serde.Place, r *wire.Reading[genericReading]) (map[string]any, error) {
+	v, err := r.With.decode(r.Payload)
+	if err != nil {
+		return nil, r.Wrap(at, err)
 	}
 	return v, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/leatstream/leat/registry"
 	"github.com/leatstream/leat/registry/internal/avsc"
+	"github.com/leatstream/leat/registry/internal/wire"
 	"github.com/leatstream/leat/serde"
 )
 
@@ -26,24 +27,15 @@ func Of[T any](reg *registry.Client, o ...Options) serde.Serde[T] {
 	s := new(typed[T])
 	s.values.New = func() any { return new(T) }
 	options := first(o)
-	var deriveErr error
-	if options.Schema == "" {
-		options.Schema, deriveErr = derive[T](options.Namespace)
-	}
-	s.base.compile = s.plan
-	s.init(reg, options)
-	if deriveErr != nil {
-		s.err = fmt.Errorf("%w: derive it from %T: %w", ErrSchema, *new(T), deriveErr)
-	}
-	if s.err != nil {
-		return s
-	}
 	var err error
-	if s.own, err = avro.Parse(s.schema.Full()); err != nil {
-		s.err = fmt.Errorf("%w: %w", ErrSchema, err)
+	if options.Schema == "" {
+		if options.Schema, err = derive[T](options.Namespace); err != nil {
+			err = fmt.Errorf("%w: derive it from %T: %w", ErrSchema, *new(T), err)
+		}
 	}
-	if s.raw = s.schema.Kind == avsc.Bytes; s.raw && !holdsBytes[T]() {
-		s.err = fmt.Errorf("%w: a schema \"bytes\" needs a type of bytes or a string, not %T", ErrSchema, *new(T))
+	s.init(reg, options, engine[engineSchema, engineSchema]{s.reader, s.writer}, err)
+	if options.Header {
+		return &typedHeaders[T]{s}
 	}
 	return s
 }
@@ -97,24 +89,35 @@ func derive[T any](namespace string) (string, error) {
 
 // typed is the serde of a Go type, on twmb/avro.
 type typed[T any] struct {
-	base[reading]
-	own *avro.Schema
-	raw bool // the schema is "bytes", which is written without its length
+	base[engineSchema, engineSchema]
 	// values are *T to encode from and decode into: a T on the stack would be moved to the heap for every record.
 	values sync.Pool
 }
 
-// reading is how data of one writer's schema is decoded.
-type reading struct {
+// engineSchema is a schema as the engine has it, to encode with, or, resolved, to decode with.
+type engineSchema struct {
 	schema *avro.Schema
-	raw    bool
+	raw    bool // it is "bytes", which is written without its length
 }
 
-// plan compiles a writer's schema against the serde's own.
-func (s *typed[T]) plan(writer *avsc.Schema) (reading, error) {
-	r := reading{raw: writer.Kind == avsc.Bytes}
+// writer compiles a schema to write values with.
+func (s *typed[T]) writer(of *avsc.Schema) (engineSchema, error) {
+	w := engineSchema{raw: of.Kind == avsc.Bytes}
+	if w.raw && !holdsBytes[T]() {
+		return w, fmt.Errorf("%w: a schema \"bytes\" needs a type of bytes or a string, not %T", ErrSchema, *new(T))
+	}
+	var err error
+	if w.schema, err = avro.Parse(of.Full()); err != nil {
+		return w, fmt.Errorf("%w: %w", ErrSchema, err)
+	}
+	return w, nil
+}
+
+// reader compiles a writer's schema against the serde's own.
+func (s *typed[T]) reader(writer *avsc.Schema) (engineSchema, error) {
+	r := engineSchema{raw: writer.Kind == avsc.Bytes}
 	if writer.Text() == s.text {
-		r.schema = s.own
+		r.schema = s.Write.schema
 		return r, nil
 	}
 	if err := readable(s.schema, writer); err != nil {
@@ -127,7 +130,7 @@ func (s *typed[T]) plan(writer *avsc.Schema) (reading, error) {
 	if err != nil {
 		return r, fmt.Errorf("%w: the writer's schema: %w", ErrUnreadable, err)
 	}
-	if r.schema, err = avro.Resolve(w, s.own); err != nil {
+	if r.schema, err = avro.Resolve(w, s.Write.schema); err != nil {
 		return r, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	return r, nil
@@ -135,21 +138,38 @@ func (s *typed[T]) plan(writer *avsc.Schema) (reading, error) {
 
 // Append implements [serde.Serde].
 func (s *typed[T]) Append(dst []byte, at serde.Place, v T) ([]byte, error) {
-	dst, err := s.appendPrefix(dst, at)
+	w, err := s.Writer(at)
 	if err != nil {
 		return nil, err
 	}
-	if s.raw {
+	return s.encode(w.AppendPrefix(dst), at, w, v)
+}
+
+func (s *typed[T]) encode(dst []byte, at serde.Place, w *wire.Written[engineSchema], v T) ([]byte, error) {
+	if w.With.raw {
 		return append(dst, bytesOf(&v)...), nil
 	}
 	p := s.values.Get().(*T)
 	*p = v
-	dst, err = s.own.AppendEncode(dst, p)
+	dst, err := w.With.schema.AppendEncode(dst, p)
 	s.free(p)
 	if err != nil {
 		return nil, fmt.Errorf("%w: encode the %s: %w", ErrData, at, err)
 	}
 	return dst, nil
+}
+
+// typedHeaders names the schemas of what it writes in headers.
+type typedHeaders[T any] struct{ *typed[T] }
+
+// AppendWithHeaders implements [serde.HeaderEncoder].
+func (s *typedHeaders[T]) AppendWithHeaders(dst []byte, at serde.Place, headers *[]serde.Header, v T) ([]byte, error) {
+	w, err := s.Writer(at)
+	if err != nil {
+		return nil, err
+	}
+	w.SetHeader(at, headers, nil)
+	return s.encode(dst, at, w, v)
 }
 
 // free gives a value back, emptied: the pool must not keep what the caller's value points to.
@@ -161,17 +181,32 @@ func (s *typed[T]) free(p *T) {
 
 // Decode implements [serde.Serde].
 func (s *typed[T]) Decode(at serde.Place, data []byte) (T, error) {
-	var v T
-	id, r, payload, err := s.reader(at, data)
+	r, err := s.Read(at, data)
 	if err != nil {
-		return v, err
+		var none T
+		return none, err
 	}
-	if r.raw {
-		setBytes(&v, payload)
+	return s.decode(at, &r)
+}
+
+// DecodeWithHeaders implements [serde.HeaderDecoder].
+func (s *typed[T]) DecodeWithHeaders(at serde.Place, headers []serde.Header, data []byte) (T, error) {
+	r, err := s.ReadHeaders(at, headers, data)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return s.decode(at, &r)
+}
+
+func (s *typed[T]) decode(at serde.Place, r *wire.Reading[engineSchema]) (T, error) {
+	var v T
+	if r.With.raw {
+		setBytes(&v, r.Payload)
 		return v, nil
 	}
 	p := s.values.Get().(*T)
-	rest, err := r.schema.Decode(payload, p)
+	rest, err := r.With.schema.Decode(r.Payload, p)
 	if err == nil && len(rest) > 0 {
 		err = fmt.Errorf("%d bytes are left over after the value", len(rest))
 	}
@@ -180,7 +215,7 @@ func (s *typed[T]) Decode(at serde.Place, data []byte) (T, error) {
 	}
 	s.free(p)
 	if err != nil {
-		return v, fmt.Errorf("%w: decode the %s with schema %d: %w", ErrData, at, int32(id), err)
+		return v, r.Wrap(at, err)
 	}
 	return v, nil
 }
