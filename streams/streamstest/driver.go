@@ -377,23 +377,25 @@ func (d *Driver) counters() engine.Counters {
 		sum.Skipped += c.Skipped
 		sum.DeadLetters += c.DeadLetters
 		sum.BadTime += c.BadTime
+		sum.Duplicates += c.Duplicates
 	}
 	return sum
 }
 
 // Dropped is how many records the application has dropped so far, by reason.
 type Dropped struct {
-	Null    int64 // null key or null value
-	Late    int64 // too late for a window; a record counts once per window
-	BadTime int64 // a negative time
-	Skipped int64 // OnError said so
-	Letters int64 // OnError sent them to a dead letter topic
+	Null       int64 // null key or null value
+	Late       int64 // too late for a window; a record counts once per window
+	BadTime    int64 // a negative time
+	Duplicates int64 // Deduplicate knew their id
+	Skipped    int64 // OnError said so
+	Letters    int64 // OnError sent them to a dead letter topic
 }
 
 // Dropped returns the counts.
 func (d *Driver) Dropped() Dropped {
 	c := d.counters()
-	return Dropped{Null: c.NullDropped, Late: c.Late, BadTime: c.BadTime, Skipped: c.Skipped, Letters: c.DeadLetters}
+	return Dropped{Null: c.NullDropped, Late: c.Late, BadTime: c.BadTime, Duplicates: c.Duplicates, Skipped: c.Skipped, Letters: c.DeadLetters}
 }
 
 // String says where the driver stands, for failure messages.

@@ -5,6 +5,7 @@ package inventory
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/leatstream/leat/examples/ordersPipeline/shop"
 	"github.com/leatstream/leat/registry/avro"
@@ -17,9 +18,9 @@ var (
 	byProduct = streams.Topic[string, shop.Order]{
 		Name: "orders-by-product", Key: serde.String, Value: avro.Of[shop.Order](&shop.Registry), Partitions: shop.Partitions,
 	}
-	// seen holds the ids of the events that were dealt with: the outbox relay publishes at least once. An id is kept for
-	// as long as the store; the order or delivery that it stands for must not count again however late it comes again.
-	seen = streams.Store[string, bool]{Name: "seen-events", Key: serde.String, Value: serde.Bool}
+	// recent holds the ids of the events of the last week: the outbox relay publishes at least once, as a rule again
+	// within seconds. An event that is a week older than the latest is dropped, since nobody knows any more.
+	recent = streams.WindowStore[string, time.Time]{Name: "recent-events", Retention: 7 * 24 * time.Hour}
 )
 
 // goods is what changes the stock of a product: an order or a delivery.
@@ -38,7 +39,7 @@ func (g goods) eventID() string {
 // Topology reads orders and deliveries, and writes one decision per order.
 //
 //	orders ── by product ──┐
-//	                       ├── reserve (stock, seen-events) ── order-decisions
+//	                       ├── deduplicate (recent-events) ── reserve (stock) ── order-decisions
 //	restocks ──────────────┘
 func Topology() (*streams.Topology, error) {
 	var b streams.Builder
@@ -49,26 +50,24 @@ func Topology() (*streams.Topology, error) {
 	restocks := b.Stream(shop.Restocks).
 		MapValues(func(_ string, r shop.Restock) (goods, error) { return goods{delivery: &r}, nil })
 	orders.Merge(restocks).
-		Process("reserve", reserve, shop.StockStore, seen).
+		Deduplicate(recent, func(_ string, g goods) string { return g.eventID() }).
+		Process("reserve", reserve, shop.StockStore).
 		To(shop.Decisions)
 	return b.Build()
 }
 
 // reserve is the processor: it books deliveries, and reserves for orders what there is.
 func reserve(t *streams.Task, emit streams.Emit[string, shop.Decision]) (streams.Processor[string, goods], error) {
-	stock, done := t.Store(shop.StockStore), t.Store(seen)
+	stock := t.Store(shop.StockStore)
 	return func(_ context.Context, r streams.Record[string, goods]) error {
-		if _, again, err := done.Get(r.Value.eventID()); err != nil || again {
-			return err
-		}
-		if err := done.Put(r.Value.eventID(), true); err != nil {
-			return err
-		}
 		s, _, err := stock.Get(r.Key)
 		if err != nil {
 			return err
 		}
 		if d := r.Value.delivery; d != nil {
+			if s.Delivered > 0 && d.Initial() { // of a database that was seeded anew, however late
+				return nil
+			}
 			return stock.Put(r.Key, deliver(s, *d))
 		}
 		s, decision := decide(s, *r.Value.order)

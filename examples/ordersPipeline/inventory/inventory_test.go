@@ -86,3 +86,27 @@ func TestTheInvariantHoldsWhateverComes(t *testing.T) {
 		}
 	})
 }
+
+// The ids of events are forgotten after a week, so that the store does not grow for ever; initial stock comes in once all
+// the same.
+func TestEventIDsAreForgottenInTime(t *testing.T) {
+	shoptest.Registry(t)
+	topology, err := Topology()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := streamstest.New(t, topology)
+	at := noon
+	for i := range 100 {
+		d.Send(shop.Restocks, "lamp", delivery(fmt.Sprint("r", i), 1), streamstest.At(at))
+		d.Send(shop.Restocks, "lamp", delivery("initial-lamp", 5), streamstest.At(at))
+		at = at.Add(24 * time.Hour)
+	}
+	s, _ := d.Store(shop.StockStore).Get("lamp")
+	if s.Delivered != 100 { // the first of all was r0, so that there was stock
+		t.Errorf("delivered %d, want 100", s.Delivered)
+	}
+	if n := len(d.WindowStore(recent).All()); n > 30 {
+		t.Errorf("%d ids are known after 100 days, want at most those of three weeks", n)
+	}
+}

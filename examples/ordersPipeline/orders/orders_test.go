@@ -290,3 +290,49 @@ func TestSeedAndRestockAreIdempotent(t *testing.T) {
 		t.Errorf("products: %s", body)
 	}
 }
+
+// Published events leave the outbox in time; those that wait, and those of the seeding, stay.
+func TestPublishedEventsAreForgottenInTime(t *testing.T) {
+	s := openStore(t, filepath.Join(t.TempDir(), "orders.db"))
+	now := time.Now()
+	s.now = func() time.Time { return now }
+	if err := s.Seed(t.Context(), shop.Catalogue()); err != nil {
+		t.Fatal(err)
+	}
+	place := func(id string) {
+		t.Helper()
+		if _, _, err := s.Place(t.Context(), id, shop.Order{Customer: "Ada", Product: "lamp", Quantity: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := func() (n int) {
+		t.Helper()
+		if err := s.db.Read.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM outbox`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	seeded := rows()
+	place("old")
+	events, err := s.claim(t.Context(), 1000)
+	if err != nil || len(events) != seeded+1 {
+		t.Fatal(len(events), err)
+	}
+	if err := s.markPublished(t.Context(), events); err != nil {
+		t.Fatal(err)
+	}
+	place("waits")
+	now = now.Add(keepPublished + time.Minute)
+	if err := s.prune(t.Context(), now.Add(-keepPublished)); err != nil {
+		t.Fatal(err)
+	}
+	if n := rows(); n != seeded+1 {
+		t.Errorf("%d rows are left, want the %d of the seeding and the one that waits", n, seeded)
+	}
+	if err := s.Seed(t.Context(), shop.Catalogue()); err != nil {
+		t.Fatal(err)
+	}
+	if n := rows(); n != seeded+1 {
+		t.Errorf("a second seeding left %d rows, want %d", n, seeded+1)
+	}
+}

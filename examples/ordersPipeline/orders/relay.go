@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/leatstream/leat/examples/ordersPipeline/shop"
 )
 
 // Event is an outbox row on its way to the log.
@@ -47,6 +49,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		poll = time.Second
 	}
 	var backoff backoff
+	var pruned time.Time
 	for {
 		n, err := r.Once(ctx)
 		wait := poll
@@ -59,6 +62,11 @@ func (r *Relay) Run(ctx context.Context) error {
 		case n > 0:
 			backoff.reset()
 			continue
+		case time.Since(pruned) > pruneEvery:
+			pruned = time.Now()
+			if err := r.Store.prune(ctx, r.Store.now().Add(-keepPublished)); err != nil && ctx.Err() == nil {
+				r.Logger.Warn("outbox relay: published events stay", "err", err)
+			}
 		}
 		timer := time.NewTimer(wait)
 		wake := r.Store.wake
@@ -127,6 +135,28 @@ func (s *Store) markPublished(ctx context.Context, events []Event) error {
 		return fmt.Errorf("mark events published: %w", err)
 	}
 	return nil
+}
+
+const (
+	// keepPublished is how long an event stays in the outbox after its publication, and its id is known.
+	keepPublished = 7 * 24 * time.Hour
+	pruneEvery    = time.Hour
+	pruneBatch    = 5000 // rows of one statement, so that no order waits for long
+)
+
+// prune deletes the events that were published before a time, but for those of the seeding, whose ids say that it was.
+func (s *Store) prune(ctx context.Context, before time.Time) error {
+	query := s.db.SQL(`DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE published_at < ?
+		AND event_id NOT LIKE ? AND event_id NOT LIKE ? LIMIT ?)`)
+	for {
+		res, err := s.db.Write.ExecContext(ctx, query, before.UnixMilli(), shop.InitialPrefix+"%", productPrefix+"%", pruneBatch)
+		if err != nil {
+			return fmt.Errorf("prune the outbox: %w", err)
+		}
+		if n, err := res.RowsAffected(); err != nil || n < pruneBatch {
+			return err
+		}
+	}
 }
 
 // relayLock is the key of PostgreSQL's advisory lock under which the one relay works.

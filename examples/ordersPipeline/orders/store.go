@@ -111,7 +111,7 @@ func sameRequest(a, b shop.Order) bool {
 	return a.Customer == b.Customer && a.Email == b.Email && a.Country == b.Country && a.Product == b.Product && a.Quantity == b.Quantity
 }
 
-// Restock saves a delivery's event. An event id that was seen before changes nothing; an empty one is made.
+// Restock saves a delivery's event. An event id that was seen in the last week changes nothing; an empty one is made.
 func (s *Store) Restock(ctx context.Context, eventID, product string, quantity int64) (shop.Restock, error) {
 	if eventID == "" {
 		var err error
@@ -135,8 +135,8 @@ func (s *Store) Restock(ctx context.Context, eventID, product string, quantity i
 func (s *Store) Seed(ctx context.Context, listings []shop.Listing) error {
 	err := s.db.Tx(ctx, func(tx *sql.Tx) error {
 		for _, l := range listings {
-			initial := shop.Restock{EventID: "initial-" + l.SKU, Product: l.SKU, Quantity: l.InitialStock, At: s.now().UTC().Truncate(time.Millisecond)}
-			if err := s.enqueue(ctx, tx, event{"product-" + l.SKU, shop.TopicProducts, l.SKU, l.Product}); err != nil {
+			initial := shop.Restock{EventID: shop.InitialPrefix + l.SKU, Product: l.SKU, Quantity: l.InitialStock, At: s.now().UTC().Truncate(time.Millisecond)}
+			if err := s.enqueue(ctx, tx, event{productPrefix + l.SKU, shop.TopicProducts, l.SKU, l.Product}); err != nil {
 				return err
 			}
 			if err := s.enqueue(ctx, tx, event{initial.EventID, shop.TopicRestocks, l.SKU, initial}); err != nil {
@@ -151,6 +151,9 @@ func (s *Store) Seed(ctx context.Context, listings []shop.Listing) error {
 	s.signal()
 	return nil
 }
+
+// productPrefix begins the event ids of the catalogue's rows.
+const productPrefix = "product-"
 
 func (s *Store) enqueue(ctx context.Context, tx *sql.Tx, e event) error {
 	payload, err := json.Marshal(e.payload)

@@ -5,7 +5,10 @@
 // placed the order, not when a machine looked at it.
 package shop
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // EventIDHeader is the record header that carries the id of an event. The outbox relay publishes at least once, so a
 // consumer that must act once recognises an event by this id and by nothing else.
@@ -70,6 +73,12 @@ type Restock struct {
 	Quantity int64     `avro:"quantity" json:"quantity"`
 	At       time.Time `avro:"at" json:"at"`
 }
+
+// InitialPrefix begins the event ids of initial stock. They are the same in every database.
+const InitialPrefix = "initial-"
+
+// Initial reports whether the delivery is a product's initial stock.
+func (r Restock) Initial() bool { return strings.HasPrefix(r.EventID, InitialPrefix) }
 
 // Product is a row of the catalogue, kept in the compacted topic "products".
 type Product struct {

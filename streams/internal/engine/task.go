@@ -73,6 +73,7 @@ type Counters struct {
 	Processed   int64 // records taken
 	NullDropped int64 // records dropped for a null key or value
 	Late        int64 // records (for windows: windows of records) dropped as too late
+	Duplicates  int64 // records that Deduplicate dropped
 	Skipped     int64 // records that OnError skipped
 	DeadLetters int64
 	BadTime     int64 // records dropped for the negative time that an extractor gave them
