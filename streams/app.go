@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -22,15 +23,23 @@ type App struct {
 	topology *Topology
 	cfg      Config
 	ready    chan struct{}
+	first    sync.Once
 	tune     func(*runtime.Config) // tests only
 
+	life struct {
+		sync.Mutex
+		state State
+		tell  sync.Mutex // held while OnState is called
+	}
 	mu struct {
 		sync.Mutex
 		ran   bool
 		leave bool
-		stop  context.CancelFunc // while it runs
-		rt    *runtime.Runtime
-		db    *state.DB
+
+		paused bool
+		stop   context.CancelFunc // while it runs
+		rt     *runtime.Runtime
+		db     *state.DB
 	}
 }
 
@@ -53,32 +62,15 @@ func New(t *Topology, cfg Config) (*App, error) {
 	return &App{topology: t, cfg: cfg.withDefaults(), ready: make(chan struct{})}, nil
 }
 
-// Run works until ctx is done. Then it commits what was processed and returns nil; every goroutine that it started has
-// ended. While brokers are away it waits, and says in the log for what. It returns early with an error that trying again
-// would not cure: a record that fails (Config.OnError), a source topic that does not exist (ErrMissingTopic), internal
-// topics of another topology (ErrInternalTopic), a state directory in use (state.ErrLocked), a missing right. Run may be
-// called once.
-func (a *App) Run(ctx context.Context) (err error) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+// run is Run between its first and its last state.
+func (a *App) run(ctx context.Context) (err error) {
 	points, err := failpoint.FromEnv()
 	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	if a.mu.ran {
-		a.mu.Unlock()
-		return errors.New("App.Run was called before: make a new App")
-	}
-	a.mu.ran, a.mu.stop = true, stop
-	if a.mu.leave {
-		stop()
-	}
-	a.mu.Unlock()
-
 	db, err := state.Open(state.Options{Dir: filepath.Join(a.cfg.StateDir, a.cfg.AppID), MemoryBytes: a.cfg.MemoryBytes, Logger: a.cfg.Logger})
 	if err != nil {
-		return fmt.Errorf("application %s: %w", a.cfg.AppID, err)
+		return err
 	}
 	defer func() {
 		a.mu.Lock()
@@ -88,16 +80,16 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}()
 	id, err := db.InstanceID()
 	if err != nil {
-		return fmt.Errorf("application %s: %w", a.cfg.AppID, err)
+		return err
 	}
 	rc := runtime.Config{
 		AppID: a.cfg.AppID, Plan: a.topology.plan, DB: db, InstanceID: id, ExactlyOnce: a.cfg.Guarantee == ExactlyOnce,
 		Client:         append([]kgo.Opt{kgo.SeedBrokers(a.cfg.Brokers...), kgo.ClientID(a.cfg.AppID)}, a.cfg.Client...),
 		CommitInterval: a.cfg.CommitInterval, Workers: a.cfg.Workers, ReplicationFactor: -1, MaxSentBytes: a.cfg.MemoryBytes / 4,
-		Standbys: a.cfg.Standbys, Rack: a.cfg.Rack, AcceptableLag: a.cfg.AcceptableLag, Warmups: a.cfg.Warmups,
+		PurgeInterval: 30 * time.Second, Standbys: a.cfg.Standbys, Rack: a.cfg.Rack, AcceptableLag: a.cfg.AcceptableLag, Warmups: a.cfg.Warmups,
 		TransactionTimeout: transactionTimeout, OnError: a.cfg.OnError, Logger: a.cfg.Logger.With("app", a.cfg.AppID), Failpoints: points,
 		LeaveOnStop: func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.mu.leave || a.cfg.LeaveOnStop },
-		OnReady:     func() { close(a.ready) },
+		OnUp:        func(is bool) { a.up(ctx, is) },
 	}
 	if len(a.cfg.Brokers) == 0 {
 		rc.Client = append([]kgo.Opt{kgo.ClientID(a.cfg.AppID)}, a.cfg.Client...)
@@ -111,11 +103,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	rt := runtime.New(rc)
 	a.mu.Lock()
 	a.mu.rt, a.mu.db = rt, db
+	rt.SetPaused(a.mu.paused)
 	a.mu.Unlock()
-	if err := rt.Run(ctx); err != nil {
-		return fmt.Errorf("application %s: %w", a.cfg.AppID, err)
-	}
-	return nil
+	return rt.Run(ctx)
 }
 
 // Ready is closed when the instance has joined its group and every task that it was given has its state and runs, for the

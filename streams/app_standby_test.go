@@ -34,7 +34,7 @@ func count(all []streams.TaskStatus, is func(streams.TaskStatus) bool) (n int) {
 	return n
 }
 
-func runs(s streams.TaskStatus) bool { return s.Role == streams.Running }
+func runs(s streams.TaskStatus) bool { return s.Role == streams.TaskRunning }
 
 // The tasks of the word count are 0_0 to 0_2, which have no state, and 1_0 to 1_2, which have.
 func stateful(s streams.TaskStatus) bool { return s.ID[0] == '1' }
@@ -53,7 +53,7 @@ func TestStandbysTakeOverWithoutReplay(t *testing.T) {
 		second := b.start(other, nil)
 		out.expect(want)
 		copied := func(s streams.TaskStatus) bool {
-			return s.Role == streams.Standby && s.Remaining == 0 || runs(s)
+			return s.Role == streams.TaskStandby && s.Remaining == 0 || runs(s)
 		}
 		all := func(tasks []streams.TaskStatus) bool {
 			return count(tasks, stateful) == 3 && count(tasks, runs) >= 3 && !slices.ContainsFunc(tasks, func(s streams.TaskStatus) bool { return !copied(s) })

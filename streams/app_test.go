@@ -145,13 +145,16 @@ func (b *bench) start(cfg streams.Config, points *failpoint.Set) *running {
 	return b.run(topology, cfg, points)
 }
 
-func (b *bench) run(topology *streams.Topology, cfg streams.Config, points *failpoint.Set) *running {
+func (b *bench) run(topology *streams.Topology, cfg streams.Config, points *failpoint.Set, before ...func(*streams.App)) *running {
 	b.t.Helper()
 	app, err := streams.New(topology, cfg)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	app.Tune(points)
+	for _, f := range before {
+		f(app)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{App: app, stop: stop, done: make(chan struct{})}
 	go func() {

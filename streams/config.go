@@ -80,6 +80,9 @@ type Config struct {
 	LeaveOnStop bool
 	// OnError decides on what goes wrong with one record; nil is Fail for everything. Any worker may call it.
 	OnError func(context.Context, *RecordError) Decision
+	// OnState is called when the instance's state changes: one call at a time, in order, by goroutines of the application,
+	// which wait for it. It may call the App's methods, but not wait for Run. nil: nobody asks.
+	OnState func(State)
 	// Listen is the address for queries from other instances. Only "" is built so far: queries are local.
 	Listen string
 	// Logger gets what the application has to say. Nil: nothing is logged.

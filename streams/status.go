@@ -10,26 +10,26 @@ import (
 type TaskRole int
 
 const (
-	// Restoring: the task's state is brought to where its changelogs end; it does not process yet.
-	Restoring TaskRole = iota
-	// Running: the task processes.
-	Running
-	// Standby: another instance has the task, and its state is followed here (Config.Standbys).
-	Standby
-	// WarmUp: as Standby; the task moves here when its state has caught up (Config.AcceptableLag).
-	WarmUp
+	// TaskRestoring: the task's state is brought to where its changelogs end; it does not process yet.
+	TaskRestoring TaskRole = iota
+	// TaskRunning: the task processes.
+	TaskRunning
+	// TaskStandby: another instance has the task, and its state is followed here (Config.Standbys).
+	TaskStandby
+	// TaskWarmUp: as TaskStandby; the task moves here when its state has caught up (Config.AcceptableLag).
+	TaskWarmUp
 )
 
 // String names the role.
 func (r TaskRole) String() string {
 	switch r {
-	case Restoring:
+	case TaskRestoring:
 		return "restoring"
-	case Running:
+	case TaskRunning:
 		return "running"
-	case Standby:
+	case TaskStandby:
 		return "standby"
-	case WarmUp:
+	case TaskWarmUp:
 		return "warm-up"
 	}
 	return fmt.Sprintf("TaskRole(%d)", int(r))
@@ -42,7 +42,7 @@ type TaskStatus struct {
 	Role TaskRole
 	// Worker is the number of the worker that has it, from 0.
 	Worker int
-	// Remaining is how many changelog offsets its state is behind, of a task that is not Running; -1 while that is not
+	// Remaining is how many changelog offsets its state is behind, of a task that is not TaskRunning; -1 while that is not
 	// known.
 	Remaining int64
 }
@@ -62,4 +62,4 @@ func (a *App) Tasks() []TaskStatus {
 	return all
 }
 
-var roles = [...]TaskRole{runtime.Restoring: Restoring, runtime.Running: Running, runtime.Standby: Standby, runtime.WarmUp: WarmUp}
+var roles = [...]TaskRole{runtime.Restoring: TaskRestoring, runtime.Running: TaskRunning, runtime.Standby: TaskStandby, runtime.WarmUp: TaskWarmUp}

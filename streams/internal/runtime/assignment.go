@@ -112,6 +112,9 @@ func (w *worker) take() error {
 	slices.SortFunc(w.tasks, func(a, b *task) int {
 		return cmp.Or(a.id.Sub-b.id.Sub, int(a.id.Partition-b.id.Partition))
 	})
+	if len(taken) > 0 || w.waits {
+		w.setUp(false)
+	}
 	if len(taken) > 0 {
 		w.rt.restorer.restore(w.jobs(taken))
 	}
@@ -155,9 +158,39 @@ func (w *worker) startRestored() error {
 		for _, p := range t.parts {
 			resume[p.topic] = append(resume[p.topic], p.p)
 		}
-		w.s.Resume(resume)
+		if !w.held {
+			w.s.Resume(resume)
+		}
 	}
 	return nil
+}
+
+// hold follows Runtime.Pause and Resume: partitions of a paused application are not read, so that nothing heaps up.
+func (w *worker) hold() {
+	paused := w.rt.paused.Load()
+	if paused == w.held {
+		return
+	}
+	w.held = paused
+	parts := session.Partitions{}
+	for _, t := range w.tasks {
+		for _, p := range t.parts {
+			if t.running {
+				parts[p.topic] = append(parts[p.topic], p.p)
+			}
+		}
+	}
+	if paused {
+		w.s.Pause(parts)
+	} else {
+		w.s.Resume(parts)
+	}
+}
+
+func (w *worker) setUp(up bool) {
+	if w.up.Swap(up) != up {
+		w.rt.checkUp()
+	}
 }
 
 func (w *worker) checkUp() {
@@ -169,6 +202,5 @@ func (w *worker) checkUp() {
 			return
 		}
 	}
-	w.up.Store(true)
-	w.rt.checkReady()
+	w.setUp(true)
 }

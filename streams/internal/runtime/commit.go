@@ -113,6 +113,11 @@ func (w *worker) seal(at session.Positions) error {
 	now := time.Now()
 	for _, t := range w.tasks {
 		moved := t.noteCommitted(at)
+		if moved {
+			for _, p := range t.parts {
+				w.rt.purger.committed(p.tp, p.committed)
+			}
+		}
 		if len(t.stores) == 0 || !t.flushed && !(moved && t.unlogged()) {
 			continue
 		}

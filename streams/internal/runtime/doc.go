@@ -10,6 +10,7 @@
 //	restorer.replay  one per store that is being restored, restoreParallel at a time: reads its changelog, offset by offset.
 //	                 Another one, which it waits for, writes the shard.
 //	follower.run     one: keeps the copies of state that the group wants here (standbys, warm-ups), with a client of its own
+//	purger.run       one: deletes processed records of repartition topics
 //
 // A worker hands a task's stores to the restorer and does not touch them until the job's done is closed; the job is then
 // in worker.poll.restored. To drop a task that is being restored, it cancels the job and waits for done, too.

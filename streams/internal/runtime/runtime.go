@@ -40,7 +40,9 @@ type Config struct {
 	ReplicationFactor int16       // of internal topics; -1: the broker's default
 	MaxSentBytes      int64       // commit early when so much was sent
 	LeaveOnStop       func() bool // nil: stay a static member
-	OnReady           func()      // called once; nil: nobody asks
+	OnUp              func(bool)  // called when every task that the instance has begins to run, and when that ends; nil: nobody asks
+
+	PurgeInterval time.Duration // of processed records of repartition topics
 
 	TransactionTimeout, SessionTimeout, HeartbeatInterval time.Duration // 0: the session's defaults
 
@@ -55,13 +57,17 @@ type Runtime struct {
 	topics   *topics
 	restorer *restorer
 	follower *follower
-	workers  []*worker
+	purger   *purger
+	workers  []*worker // made under mu
 	layout   []subTopology
 	sources  []string        // topics to subscribe to
 	latest   map[string]bool // topics that begin at their end
 	none     map[string]bool // topics that must have a committed offset
-	once     sync.Once
 	replayed atomic.Int64
+	paused   atomic.Bool
+
+	upMu sync.Mutex // guards isUp, and orders the calls of OnUp
+	isUp bool
 
 	mu struct {
 		sync.Mutex
@@ -193,6 +199,8 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	defer rt.restorer.close()
 	rt.follower = newFollower(rt)
 	defer rt.follower.close()
+	rt.purger = newPurger(rt, rt.repartitions(l))
+	defer rt.purger.close()
 	return errors.Join(rt.work(ctx), rt.leave(cl))
 }
 
@@ -211,9 +219,11 @@ func stopped(ctx context.Context, err error) error {
 func (rt *Runtime) work(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	rt.mu.Lock()
 	for n := range rt.cfg.Workers {
 		rt.workers = append(rt.workers, newWorker(ctx, rt, n))
 	}
+	rt.mu.Unlock()
 	errs := make([]error, len(rt.workers))
 	var wg sync.WaitGroup
 	for i, w := range rt.workers {
@@ -275,6 +285,21 @@ func (rt *Runtime) subscribe(l *engine.Layout) {
 	rt.sources = slices.Sorted(maps.Keys(all))
 }
 
+// repartitions names the repartition topics whose processed records nobody needs any more.
+func (rt *Runtime) repartitions(l *engine.Layout) map[string]bool {
+	names := map[string]bool{}
+	for _, in := range l.Internal {
+		names[in.Name] = in.Repartition
+	}
+	for _, sub := range rt.cfg.Plan.Subs {
+		for _, st := range sub.Stores {
+			delete(names, st.Changelog.In(rt.cfg.AppID))
+		}
+	}
+	maps.DeleteFunc(names, func(_ string, is bool) bool { return !is })
+	return names
+}
+
 // stateTasks lists the tasks that this instance has state of, for the balancer.
 func (rt *Runtime) stateTasks() []held {
 	var tasks []held
@@ -327,17 +352,30 @@ func (rt *Runtime) changelogEnds() (map[string]int64, error) {
 	return sums, nil
 }
 
-// checkReady closes ready once every worker is up.
-func (rt *Runtime) checkReady() {
-	for _, w := range rt.workers {
-		if !w.up.Load() {
-			return
-		}
+// checkUp tells OnUp when the instance came up, every worker with all of its tasks, or is not up any more.
+func (rt *Runtime) checkUp() {
+	rt.upMu.Lock()
+	defer rt.upMu.Unlock()
+	up := !slices.ContainsFunc(rt.workers, func(w *worker) bool { return !w.up.Load() })
+	if up == rt.isUp {
+		return
 	}
-	rt.once.Do(func() {
+	rt.isUp = up
+	if up {
 		rt.cfg.Logger.Info("ready", "workers", len(rt.workers))
-		if rt.cfg.OnReady != nil {
-			rt.cfg.OnReady()
-		}
-	})
+	}
+	if rt.cfg.OnUp != nil {
+		rt.cfg.OnUp(up)
+	}
+}
+
+// SetPaused stops processing, punctuators included, or goes on with it; tasks keep their places, restores and copies go on,
+// and what was processed is committed. Any goroutine may call it.
+func (rt *Runtime) SetPaused(p bool) {
+	rt.paused.Store(p)
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, w := range rt.workers {
+		w.wake()
+	}
 }

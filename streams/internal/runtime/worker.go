@@ -40,6 +40,7 @@ type worker struct {
 	next      time.Time // when to commit
 	refreshed time.Time // when positions were last renewed without a change
 
+	held  bool        // processing is paused
 	waits bool        // for a task that another worker of this process still has open
 	up    atomic.Bool // joined, and every task runs
 	warm  atomic.Bool // a copy has caught up whose task is to move here: the group is to be asked
@@ -121,7 +122,7 @@ func (w *worker) life() (progressed bool, err error) {
 	s := w.s
 	w.sentAck = func(r *kgo.Record, err error) { s.Acked(r, err); w.pool.Put(r) }
 	w.parts, w.owned = map[tp]*part{}, map[tp]bool{}
-	w.moved, w.sent, w.sendErr = false, 0, nil
+	w.moved, w.sent, w.sendErr, w.held = false, 0, nil, false
 	defer func() { err = errors.Join(err, w.drop(err == nil)) }()
 	w.next, w.refreshed = time.Now().Add(cfg.CommitInterval), time.Now()
 	for w.ctx.Err() == nil {
@@ -144,7 +145,7 @@ func (w *worker) life() (progressed bool, err error) {
 
 // drop ends the session and its tasks. Only after a clean end is everything committed.
 func (w *worker) drop(clean bool) error {
-	w.up.Store(false)
+	w.setUp(false)
 	if !clean {
 		for _, t := range w.tasks {
 			if t.running {
@@ -183,6 +184,7 @@ func (w *worker) step() error {
 		return err
 	}
 	w.checkUp()
+	w.hold()
 	return w.process()
 }
 
@@ -196,6 +198,9 @@ func (w *worker) fetch() (kgo.Fetches, error) {
 		wait = time.Until(w.next)
 	}
 	for _, t := range w.tasks {
+		if w.held {
+			break
+		}
 		if at, ok := t.engine.NextPunctuation(); ok && t.running {
 			wait = min(wait, time.Until(at))
 		}
@@ -246,6 +251,9 @@ func (w *worker) arrived(j *restoreJob) {
 
 // runnable reports whether a task has something to process now.
 func (w *worker) runnable() bool {
+	if w.held {
+		return false
+	}
 	for _, t := range w.tasks {
 		if t.running && t.engine.BufferedAll() > 0 && t.ready(1, time.Now) > 0 {
 			return true
@@ -287,7 +295,7 @@ func (w *worker) enqueue(fetches kgo.Fetches) (err error) {
 
 // process runs the tasks until nothing is left or it is time to commit, in steps so that none waits for long.
 func (w *worker) process() error {
-	for {
+	for !w.held {
 		worked := false
 		for _, t := range w.tasks {
 			if !t.running {
@@ -317,6 +325,7 @@ func (w *worker) process() error {
 			return nil
 		}
 	}
+	return nil
 }
 
 func (w *worker) taskError(t *task, err error) error {
