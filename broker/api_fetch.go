@@ -60,6 +60,7 @@ func serveFetch(b *Broker, c *conn, r *request) (response, error) {
 	req.maxBytes = min(req.maxBytes, b.cfg.MaxFetchBytes)
 	table := b.topics.Load()
 	resolveFetch(table, req, r.version)
+	b.authorizeFetch(c, table, req)
 	return &pendingFetch{b, req, table, r.received}, nil
 }
 

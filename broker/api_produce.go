@@ -18,6 +18,7 @@ const adminClientID = "__admin_client"
 type produceRequest struct {
 	version       int16
 	transactional []byte // transactional id, nil if none
+	denied        bool   // the client may not use the transactional id
 	acks          int16
 	parts         []producePart
 	topics        []produceTopic
@@ -29,6 +30,7 @@ type produceRequest struct {
 type produceTopic struct {
 	topicHead // its partitions are consecutive in parts
 	topic     *topic
+	denied    bool // the client may not write to it
 }
 
 type producePart struct {
@@ -50,6 +52,7 @@ func serveProduce(b *Broker, c *conn, r *request) (response, error) {
 		return nil, err
 	}
 	b.resolveProduce(req)
+	b.authorizeProduce(c, req)
 	b.appendProduce(req, r)
 	switch req.acks {
 	case 0:
@@ -125,6 +128,10 @@ func (b *Broker) checkProduce(req *produceRequest, r *request, t *produceTopic, 
 	switch {
 	case req.acks < -1 || req.acks > 1:
 		return kerr.InvalidRequiredAcks
+	case req.denied:
+		return kerr.TransactionalIDAuthorizationFailed
+	case t.denied:
+		return kerr.TopicAuthorizationFailed
 	case t.topic == nil && req.version >= 13:
 		return kerr.UnknownTopicID
 	case t.topic == nil:

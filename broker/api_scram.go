@@ -20,6 +20,9 @@ func securityRoutes() []route {
 	return []route{
 		{key: keySASLHandshake, min: 0, max: 1, serve: serveSASLHandshake},
 		{key: keySASLAuthenticate, min: 0, max: 2, serve: serveSASLAuthenticate},
+		{key: 29, min: 0, max: 3, serve: serveDescribeACLs},
+		{key: 30, min: 0, max: 3, serve: serveCreateACLs},
+		{key: 31, min: 0, max: 3, serve: serveDeleteACLs},
 		{key: 50, min: 0, max: 0, serve: serveDescribeUserSCRAMCredentials},
 		{key: 51, min: 0, max: 0, serve: serveAlterUserSCRAMCredentials},
 	}

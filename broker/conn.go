@@ -171,7 +171,7 @@ func (c *conn) serveFrame(row *route, size int, weight int64) (*request, respons
 	if r.key != keyProduce {
 		c.unsent.Wait() // earlier produce requests are answered first; they read the same state
 	}
-	resp, err := row.serve(c.b, c, r)
+	resp, err := c.b.serveGuarded(c, row, r)
 	r.raw = nil
 	return r, resp, err
 }

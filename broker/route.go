@@ -26,6 +26,8 @@ type route struct {
 	// raw rows decode request.raw themselves (the record path: no copy, counts bounded by the frame).
 	raw   bool
 	serve handler
+	// guard asks whether the client may; set by routes for rows that are not raw.
+	guard guard
 	// schema guards the decoder of flexible versions; set by routes for rows that are not raw.
 	schema *wire.Schema
 }
@@ -58,9 +60,9 @@ func routes() routeTable {
 	rows = append(rows, coordinatorRoutes()...)
 	rows = append(rows, securityRoutes()...)
 	var t routeTable
-	guards := schemas()
+	schemas, guards := schemas(), guards()
 	for _, r := range rows {
-		r.schema = guards[r.key]
+		r.schema, r.guard = schemas[r.key], guards[r.key]
 		r.acceptMin = max(r.acceptMin, r.min)
 		t[r.key] = &r
 	}

@@ -29,6 +29,9 @@ func schemas() map[int16]*wire.Schema {
 		26: "s 8 2 1",                                               // EndTxn
 		27: "[8 2 1 [s (4)] 4 1@2]",                                 // WriteTxnMarkers
 		28: "s s 8 2 4 s s [s@0-5 16@6 [4 8 4 s]]",                  // TxnOffsetCommit
+		29: "1 s 1 s s 1 1",                                         // DescribeAcls
+		30: "[1 s 1 s s 1 1]",                                       // CreateAcls
+		31: "[1 s 1 s s 1 1]",                                       // DeleteAcls
 		32: "[1 s (s)] 1 1",                                         // DescribeConfigs
 		33: "[1 s [s s]] 1",                                         // AlterConfigs
 		35: "[s (4)]",                                               // DescribeLogDirs

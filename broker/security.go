@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/leatstream/leat/broker/internal/auth"
@@ -108,6 +109,7 @@ func (l *Listener) authenticates() bool {
 // security is the broker's security in force. It is set up once, when the metadata has been replayed.
 type security struct {
 	mapping    auth.Mapping
+	bindings   sync.Mutex       // held over a change of the access control lists
 	authorizer *auth.Authorizer // nil: everyone may do everything
 	bootstrap  map[scramKey]auth.Credential
 	decoy      []byte
