@@ -4,7 +4,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// adminGuards are those of the APIs about configurations, access, credentials, quotas and the cluster.
+// adminGuards are those of the APIs about access, credentials, quotas and the cluster.
 func adminGuards() map[int16]guard {
 	return map[int16]guard{
 		29: onCluster(opDescribe, func(_ *kmsg.DescribeACLsRequest, code int16) kmsg.Response {
@@ -24,24 +24,6 @@ func adminGuards() map[int16]guard {
 			}
 			return r
 		}),
-		32: each(func(q *kmsg.DescribeConfigsRequest) *[]kmsg.DescribeConfigsRequestResource { return &q.Resources },
-			func(a access, res *kmsg.DescribeConfigsRequestResource) bool {
-				return a.configs(opDescribeConfigs, res.ResourceType, res.ResourceName)
-			},
-			func(r *kmsg.DescribeConfigsResponse, res kmsg.DescribeConfigsRequestResource) {
-				rr := kmsg.NewDescribeConfigsResponseResource()
-				rr.ResourceType, rr.ResourceName, rr.ErrorCode = res.ResourceType, res.ResourceName, configsDenied(res.ResourceType)
-				r.Resources = append(r.Resources, rr)
-			}),
-		33: each(func(q *kmsg.AlterConfigsRequest) *[]kmsg.AlterConfigsRequestResource { return &q.Resources },
-			func(a access, res *kmsg.AlterConfigsRequestResource) bool {
-				return a.configs(opAlterConfigs, res.ResourceType, res.ResourceName)
-			},
-			func(r *kmsg.AlterConfigsResponse, res kmsg.AlterConfigsRequestResource) {
-				rr := kmsg.NewAlterConfigsResponseResource()
-				rr.ResourceType, rr.ResourceName, rr.ErrorCode = res.ResourceType, res.ResourceName, configsDenied(res.ResourceType)
-				r.Resources = append(r.Resources, rr)
-			}),
 		34: onCluster(opAlter, denyAlterLogDirs),
 		35: onCluster(opDescribe, func(_ *kmsg.DescribeLogDirsRequest, code int16) kmsg.Response {
 			return &kmsg.DescribeLogDirsResponse{ErrorCode: code}
@@ -49,17 +31,6 @@ func adminGuards() map[int16]guard {
 		43: onCluster(opAlter, func(_ *kmsg.ElectLeadersRequest, code int16) kmsg.Response {
 			return &kmsg.ElectLeadersResponse{ErrorCode: code}
 		}),
-		44: each(func(q *kmsg.IncrementalAlterConfigsRequest) *[]kmsg.IncrementalAlterConfigsRequestResource {
-			return &q.Resources
-		},
-			func(a access, res *kmsg.IncrementalAlterConfigsRequestResource) bool {
-				return a.configs(opAlterConfigs, res.ResourceType, res.ResourceName)
-			},
-			func(r *kmsg.IncrementalAlterConfigsResponse, res kmsg.IncrementalAlterConfigsRequestResource) {
-				rr := kmsg.NewIncrementalAlterConfigsResponseResource()
-				rr.ResourceType, rr.ResourceName, rr.ErrorCode = res.ResourceType, res.ResourceName, configsDenied(res.ResourceType)
-				r.Resources = append(r.Resources, rr)
-			}),
 		45: onCluster(opAlter, func(_ *kmsg.AlterPartitionAssignmentsRequest, code int16) kmsg.Response {
 			return &kmsg.AlterPartitionAssignmentsResponse{ErrorCode: code}
 		}),
@@ -95,6 +66,41 @@ func adminGuards() map[int16]guard {
 		57: onCluster(opAlter, func(_ *kmsg.UpdateFeaturesRequest, code int16) kmsg.Response {
 			return &kmsg.UpdateFeaturesResponse{ErrorCode: code}
 		}),
+	}
+}
+
+// configGuards are those of the APIs about configurations.
+func configGuards() map[int16]guard {
+	return map[int16]guard{
+		32: each(func(q *kmsg.DescribeConfigsRequest) *[]kmsg.DescribeConfigsRequestResource { return &q.Resources },
+			func(a access, res *kmsg.DescribeConfigsRequestResource) bool {
+				return a.configs(opDescribeConfigs, res.ResourceType, res.ResourceName)
+			},
+			func(r *kmsg.DescribeConfigsResponse, res kmsg.DescribeConfigsRequestResource) {
+				rr := kmsg.NewDescribeConfigsResponseResource()
+				rr.ResourceType, rr.ResourceName, rr.ErrorCode = res.ResourceType, res.ResourceName, configsDenied(res.ResourceType)
+				r.Resources = append(r.Resources, rr)
+			}),
+		33: each(func(q *kmsg.AlterConfigsRequest) *[]kmsg.AlterConfigsRequestResource { return &q.Resources },
+			func(a access, res *kmsg.AlterConfigsRequestResource) bool {
+				return a.configs(opAlterConfigs, res.ResourceType, res.ResourceName)
+			},
+			func(r *kmsg.AlterConfigsResponse, res kmsg.AlterConfigsRequestResource) {
+				rr := kmsg.NewAlterConfigsResponseResource()
+				rr.ResourceType, rr.ResourceName, rr.ErrorCode = res.ResourceType, res.ResourceName, configsDenied(res.ResourceType)
+				r.Resources = append(r.Resources, rr)
+			}),
+		44: each(func(q *kmsg.IncrementalAlterConfigsRequest) *[]kmsg.IncrementalAlterConfigsRequestResource {
+			return &q.Resources
+		},
+			func(a access, res *kmsg.IncrementalAlterConfigsRequestResource) bool {
+				return a.configs(opAlterConfigs, res.ResourceType, res.ResourceName)
+			},
+			func(r *kmsg.IncrementalAlterConfigsResponse, res kmsg.IncrementalAlterConfigsRequestResource) {
+				rr := kmsg.NewIncrementalAlterConfigsResponseResource()
+				rr.ResourceType, rr.ResourceName, rr.ErrorCode = res.ResourceType, res.ResourceName, configsDenied(res.ResourceType)
+				r.Resources = append(r.Resources, rr)
+			}),
 		74: onCluster(opDescribeConfigs, func(_ *kmsg.ListConfigResourcesRequest, code int16) kmsg.Response {
 			return &kmsg.ListConfigResourcesResponse{ErrorCode: code}
 		}),

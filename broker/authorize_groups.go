@@ -5,24 +5,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// groupGuards are those of the APIs about groups and their offsets.
+// groupGuards are those of the APIs about groups.
 func groupGuards() map[int16]guard {
 	return map[int16]guard{
-		8: everyGuard(whole(func(a access, q *kmsg.OffsetCommitRequest) bool { return a.group(opRead, q.Group) }, func(q *kmsg.OffsetCommitRequest) kmsg.Response {
-			r := kmsg.NewPtrOffsetCommitResponse()
-			for _, t := range q.Topics {
-				refuseCommit(r, t, groupDenied)
-			}
-			return r
-		}), each(func(q *kmsg.OffsetCommitRequest) *[]kmsg.OffsetCommitRequestTopic { return &q.Topics },
-			func(a access, t *kmsg.OffsetCommitRequestTopic) bool {
-				if t.Topic == "" {
-					return a.topicByID(opRead, t.TopicID)
-				}
-				return a.topic(opRead, t.Topic)
-			},
-			func(r *kmsg.OffsetCommitResponse, t kmsg.OffsetCommitRequestTopic) { refuseCommit(r, t, topicDenied) })),
-		9:  guardOffsetFetch,
 		10: guardFindCoordinator,
 		11: whole(func(a access, q *kmsg.JoinGroupRequest) bool { return a.group(opRead, q.Group) }, func(*kmsg.JoinGroupRequest) kmsg.Response {
 			r := kmsg.NewPtrJoinGroupResponse()
@@ -56,6 +41,35 @@ func groupGuards() map[int16]guard {
 				g.Group, g.ErrorCode = id, groupDenied
 				r.Groups = append(r.Groups, g)
 			}),
+		68: guardConsumerGroupHeartbeat,
+		69: each(func(q *kmsg.ConsumerGroupDescribeRequest) *[]string { return &q.Groups },
+			func(a access, id *string) bool { return a.group(opDescribe, *id) },
+			func(r *kmsg.ConsumerGroupDescribeResponse, id string) {
+				g := kmsg.NewConsumerGroupDescribeResponseGroup()
+				g.Group, g.ErrorCode, g.AuthorizedOperations = id, groupDenied, noOperations
+				r.Groups = append(r.Groups, g)
+			}),
+	}
+}
+
+// offsetGuards are those of the APIs about committed offsets.
+func offsetGuards() map[int16]guard {
+	return map[int16]guard{
+		8: everyGuard(whole(func(a access, q *kmsg.OffsetCommitRequest) bool { return a.group(opRead, q.Group) }, func(q *kmsg.OffsetCommitRequest) kmsg.Response {
+			r := kmsg.NewPtrOffsetCommitResponse()
+			for _, t := range q.Topics {
+				refuseCommit(r, t, groupDenied)
+			}
+			return r
+		}), each(func(q *kmsg.OffsetCommitRequest) *[]kmsg.OffsetCommitRequestTopic { return &q.Topics },
+			func(a access, t *kmsg.OffsetCommitRequestTopic) bool {
+				if t.Topic == "" {
+					return a.topicByID(opRead, t.TopicID)
+				}
+				return a.topic(opRead, t.Topic)
+			},
+			func(r *kmsg.OffsetCommitResponse, t kmsg.OffsetCommitRequestTopic) { refuseCommit(r, t, topicDenied) })),
+		9: guardOffsetFetch,
 		47: everyGuard(whole(func(a access, q *kmsg.OffsetDeleteRequest) bool { return a.group(opDelete, q.Group) }, func(*kmsg.OffsetDeleteRequest) kmsg.Response {
 			return &kmsg.OffsetDeleteResponse{ErrorCode: groupDenied}
 		}), each(func(q *kmsg.OffsetDeleteRequest) *[]kmsg.OffsetDeleteRequestTopic { return &q.Topics },
@@ -68,14 +82,6 @@ func groupGuards() map[int16]guard {
 				}
 				r.Topics = append(r.Topics, rt)
 			})),
-		68: guardConsumerGroupHeartbeat,
-		69: each(func(q *kmsg.ConsumerGroupDescribeRequest) *[]string { return &q.Groups },
-			func(a access, id *string) bool { return a.group(opDescribe, *id) },
-			func(r *kmsg.ConsumerGroupDescribeResponse, id string) {
-				g := kmsg.NewConsumerGroupDescribeResponseGroup()
-				g.Group, g.ErrorCode, g.AuthorizedOperations = id, groupDenied, noOperations
-				r.Groups = append(r.Groups, g)
-			}),
 	}
 }
 

@@ -16,7 +16,7 @@ func guards() map[int16]guard {
 		keyAPIVersions: anyone, keySASLHandshake: anyone, keySASLAuthenticate: anyone,
 		60: anyone, // DescribeCluster: only the authorized operations in it ask
 	}
-	for _, more := range []map[int16]guard{topicGuards(), groupGuards(), txnGuards(), adminGuards()} {
+	for _, more := range []map[int16]guard{topicGuards(), groupGuards(), offsetGuards(), txnGuards(), configGuards(), adminGuards()} {
 		for key, g := range more {
 			all[key] = g
 		}
