@@ -85,7 +85,8 @@ func serveOffsetDelete(b *Broker, _ *conn, r *request) (response, error) {
 const maxGroupsPerFetch = 10_000
 
 // OffsetFetch (key 9), versions 0–10; several groups from v8 on, topics by id from v10 on. A group or partition without a committed offset is no error: offset
-// -1. Answers nothing that is not on disk. Ignored: member id and epoch (v9), which classic groups do not have.
+// -1. Answers nothing that is not on disk. Member id and epoch (v9) are those of KIP-848 groups.
+// Errors per group: UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH (v9+).
 // Errors per partition: UNSTABLE_OFFSET_COMMIT (RequireStable, v7+), UNKNOWN_TOPIC_ID (v10).
 func serveOffsetFetch(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.OffsetFetchRequest)
@@ -97,7 +98,7 @@ func serveOffsetFetch(b *Broker, _ *conn, r *request) (response, error) {
 		for _, t := range req.Topics {
 			topics = append(topics, kmsg.OffsetFetchRequestGroupTopic{Topic: t.Topic, Partitions: t.Partitions})
 		}
-		wait := b.groups.Fetch(req.Group, topics, req.RequireStable)
+		wait := b.groups.Fetch(req.Group, nil, -1, topics, req.RequireStable)
 		return later(func(ctx context.Context) (kmsg.Response, error) {
 			g, err := wait(ctx)
 			if err != nil {
@@ -116,7 +117,7 @@ func serveOffsetFetch(b *Broker, _ *conn, r *request) (response, error) {
 				g.Topics[j].Topic, _ = b.topicName(g.Topics[j].TopicID)
 			}
 		}
-		waits[i] = b.groups.Fetch(g.Group, g.Topics, req.RequireStable)
+		waits[i] = b.groups.Fetch(g.Group, g.MemberID, g.MemberEpoch, g.Topics, req.RequireStable)
 	}
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		resp := kmsg.NewPtrOffsetFetchResponse()

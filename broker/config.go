@@ -71,6 +71,9 @@ type Config struct {
 	Flush Flush
 	// InitialRebalanceDelay is how long a new consumer group waits for more members before its first assignment. 0: not at all.
 	InitialRebalanceDelay time.Duration
+	// ConsumerSessionTimeout is how long a member of a KIP-848 consumer group may be silent before its partitions go to others, and
+	// ConsumerHeartbeatInterval how often members are asked to say something. 0 means 45 s and 5 s, as in Kafka.
+	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
 
 	// MaxConnections is how many connections may be open at once; more are closed as they come. 0 means 1000.
 	MaxConnections int
@@ -123,6 +126,8 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	setDefault(&cfg.NodeID, 1)
 	setDefault(&cfg.DefaultPartitions, 1)
+	setDefault(&cfg.ConsumerSessionTimeout, 45*time.Second)
+	setDefault(&cfg.ConsumerHeartbeatInterval, 5*time.Second)
 	setDefault(&cfg.MaxConnections, 1000)
 	setDefault(&cfg.MaxRequestBytes, 100<<20)
 	setDefault(&cfg.MaxRequestPartitions, 20_000)
@@ -139,6 +144,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		"NodeID": int64(cfg.NodeID), "DefaultPartitions": int64(cfg.DefaultPartitions), "MaxConnections": int64(cfg.MaxConnections),
 		"MaxRequestBytes": cfg.MaxRequestBytes, "MaxRequestPartitions": int64(cfg.MaxRequestPartitions), "MaxControlRequestBytes": cfg.MaxControlRequestBytes, "MaxResponseBytes": cfg.MaxResponseBytes,
 		"MaxFetchBytes": int64(cfg.MaxFetchBytes), "MaxFetchSessions": int64(cfg.MaxFetchSessions), "MaxTopics": int64(cfg.MaxTopics), "MaxPartitions": int64(cfg.MaxPartitions),
+		"ConsumerSessionTimeout": int64(cfg.ConsumerSessionTimeout), "ConsumerHeartbeatInterval": int64(cfg.ConsumerHeartbeatInterval),
 		"IdleTimeout": int64(cfg.IdleTimeout), "InitialRebalanceDelay": int64(cfg.InitialRebalanceDelay) + 1,
 	} {
 		if v < 1 {

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatstream/leat/broker/internal/group"
+	"github.com/leatstream/leat/broker/internal/group/consumer"
 	"github.com/leatstream/leat/broker/internal/journal"
 	"github.com/leatstream/leat/broker/internal/log"
 	"github.com/leatstream/leat/broker/internal/txn"
@@ -40,8 +41,9 @@ func startCoordinators(b *Broker) error {
 		return err
 	}
 	b.txnLog, _ = b.partition(transactionsTopic, 0)
-	gc := group.Defaults(b.logger)
+	gc := group.Defaults(b.logger, func() consumer.Cluster { return b.topics.Load() })
 	gc.InitialRebalanceDelay = b.cfg.InitialRebalanceDelay
+	gc.ConsumerSessionTimeout, gc.ConsumerHeartbeatInterval = b.cfg.ConsumerSessionTimeout, b.cfg.ConsumerHeartbeatInterval
 	b.groups = group.New(gc, offsets)
 	b.txns = txn.New(txn.Defaults(b.logger), states, txnPartitions{b})
 	if err := offsets.Replay(b.groups.Visitor()); err != nil {
@@ -94,6 +96,8 @@ func coordinatorRoutes() []route {
 		{key: 28, min: 0, max: 6, serve: serveTxnOffsetCommit},
 		{key: 42, min: 0, max: 2, serve: serveDeleteGroups},
 		{key: 47, min: 0, max: 0, serve: serveOffsetDelete},
+		{key: 68, min: 0, max: 1, serve: serveConsumerGroupHeartbeat},
+		{key: 69, min: 0, max: 1, serve: serveConsumerGroupDescribe},
 		{key: 65, min: 0, max: 0, serve: serveDescribeTransactions},
 		{key: 66, min: 0, max: 2, serve: serveListTransactions},
 	}

@@ -47,6 +47,8 @@ func schemas() map[int16]*wire.Schema {
 		61: "[s (4)]",                                               // DescribeProducers
 		65: "(s)",                                                   // DescribeTransactions
 		66: "(s) (8) 8@1 s@2",                                       // ListTransactions
+		68: "s s 4 s s 4 (s) s@1 s [16 (4)]",                        // ConsumerGroupHeartbeat
+		69: "(s) 1",                                                 // ConsumerGroupDescribe
 		74: "(1)@1",                                                 // ListConfigResources
 		75: "[s] 4 ?[s 4]",                                          // DescribeTopicPartitions
 	} {

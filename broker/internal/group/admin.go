@@ -20,6 +20,10 @@ func (c *Coordinator) Describe(id string, version int16) kmsg.DescribeGroupsResp
 		resp.ErrorCode = err.Code
 		return resp
 	}
+	if g != nil && g.consumer != nil { // the other API describes it
+		g.mu.Unlock()
+		g = nil
+	}
 	if g == nil {
 		resp.State = stateDead.String()
 		if version >= 6 {
@@ -55,9 +59,10 @@ func (c *Coordinator) List(states, types []string) []kmsg.ListGroupsResponseGrou
 	var out []kmsg.ListGroupsResponseGroup
 	for _, g := range c.all() {
 		g.mu.Lock()
-		if g.state != stateDead && among(g.state.String(), states) && among("classic", types) {
+		state, kind := g.kindLocked()
+		if g.state != stateDead && among(state, states) && among(kind, types) {
 			lg := kmsg.NewListGroupsResponseGroup()
-			lg.Group, lg.ProtocolType, lg.GroupState, lg.GroupType = g.id, g.protocolType, g.state.String(), "classic"
+			lg.Group, lg.ProtocolType, lg.GroupState, lg.GroupType = g.id, g.protocolType, state, kind
 			out = append(out, lg)
 		}
 		g.mu.Unlock()
@@ -88,7 +93,7 @@ func (c *Coordinator) Delete(id string) Pending[*kmsg.DeleteGroupsResponseGroup]
 		return known(&resp)
 	}
 	defer g.mu.Unlock()
-	if g.state != stateEmpty || len(g.pending) > 0 {
+	if !g.emptyLocked() || len(g.pending) > 0 {
 		resp.ErrorCode = kerr.NonEmptyGroup.Code
 		return known(&resp)
 	}
@@ -105,7 +110,10 @@ func (g *group) deleteLocked() error {
 	for tp := range g.offsets {
 		entries = append(entries, journal.Entry{Key: offsetKey(g.id, tp)})
 	}
-	entries = append(entries, journal.Entry{Key: groupKey(g.id)})
+	if g.consumer != nil {
+		entries = append(entries, g.consumer.Tombstones()...)
+	}
+	entries = append(entries, journal.Entry{Key: groupKey(g.id)}) // last: read back, it ends what there is
 	if _, err := g.append(entries); err != nil {
 		return err
 	}
@@ -163,7 +171,7 @@ func (g *group) expireLocked(now time.Time) {
 			continue
 		}
 		from := time.UnixMilli(o.commitMs)
-		if g.state == stateEmpty && g.protocolType != "" && g.since.After(from) {
+		if g.emptyLocked() && g.protocolType != "" && g.since.After(from) {
 			from = g.since // since the last member left
 		}
 		if o.expireMs >= 0 && now.UnixMilli() >= o.expireMs || o.expireMs < 0 && now.Sub(from) >= g.c.cfg.OffsetsRetention {
@@ -176,7 +184,7 @@ func (g *group) expireLocked(now time.Time) {
 	}
 	// A group that never had offsets is kept as long as offsets would be, so that its generation does not start anew under
 	// clients that are only pausing.
-	if g.state == stateEmpty && len(g.offsets) == 0 && len(g.pending) == 0 && len(g.expected) == 0 && now.Sub(g.since) >= g.c.cfg.OffsetsRetention {
+	if g.emptyLocked() && len(g.offsets) == 0 && len(g.pending) == 0 && len(g.expected) == 0 && now.Sub(g.since) >= g.c.cfg.OffsetsRetention {
 		if err := g.deleteLocked(); err != nil {
 			g.c.logger.Warn("an expired group stays", "group", g.id, "error", err)
 		}

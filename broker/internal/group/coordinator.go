@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/leatstream/leat/broker/internal/group/consumer"
 	"github.com/leatstream/leat/broker/internal/journal"
 )
 
@@ -28,6 +29,11 @@ type Config struct {
 	MinSessionTimeout, MaxSessionTimeout time.Duration
 	// InitialRebalanceDelay is how long an empty group waits for more members after the first; 0 does not wait.
 	InitialRebalanceDelay time.Duration
+	// ConsumerSessionTimeout is how long a member of a KIP-848 group may be silent, ConsumerHeartbeatInterval how often it is asked to
+	// say something.
+	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
+	// Cluster is the topics of this moment, for KIP-848 groups.
+	Cluster func() consumer.Cluster
 	// MaxGroupSize is the most members a group may have, above is GROUP_MAX_SIZE_REACHED.
 	MaxGroupSize int
 	// MaxGroups is the most groups the broker keeps, above is COORDINATOR_NOT_AVAILABLE for new ones.
@@ -43,13 +49,14 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Defaults are Apache Kafka's, except for the initial rebalance delay (0 instead of 3 s).
-func Defaults(logger *slog.Logger) Config {
+// Defaults are Apache Kafka's, except for the initial rebalance delay (0 instead of 3 s). cluster is Config.Cluster.
+func Defaults(logger *slog.Logger, cluster func() consumer.Cluster) Config {
 	return Config{
 		MinSessionTimeout: 6 * time.Second, MaxSessionTimeout: 30 * time.Minute,
+		ConsumerSessionTimeout: 45 * time.Second, ConsumerHeartbeatInterval: 5 * time.Second,
 		MaxGroupSize: 10_000, MaxGroups: 100_000, MaxMetadataBytes: 4096,
 		OffsetsRetention: 7 * 24 * time.Hour, ExpiryInterval: 10 * time.Minute,
-		Logger: logger,
+		Logger: logger, Cluster: cluster,
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package group is the coordinator of classic consumer groups: who is in a group, who reads what, and which offsets are
-// committed.
+// Package group is the coordinator of consumer groups: who is in a group, who reads what, and which offsets are committed. What is
+// described here are classic groups; those of KIP-848 are package consumer's, and kept here, see consumergroups.go.
 //
 // The types: [Coordinator] holds all groups of the broker and the journal they are kept in. A group is a state machine
 // (Empty, PreparingRebalance, CompletingRebalance, Stable, Dead) owned by whoever holds its mutex: requests and timers take
@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/broker/internal/group/consumer"
 )
 
 // Pending is an answer that may not be known yet. It is called once and blocks until the answer is known and everything it
@@ -97,6 +99,12 @@ type group struct {
 	late     bool // somebody joined since the initial timer was armed
 	syncWait *time.Timer
 	syncSeq  int
+
+	// consumer is the group's members if it is of the KIP-848 protocol, nil if it is classic.
+	consumer      *consumer.Group
+	consumerTimer *time.Timer
+	consumerAt    time.Time // when the timer fires; zero if it is not set
+	consumerSeq   int
 
 	offsets map[topicPartition]committed
 	pending map[int64]map[topicPartition]committed // producer id -> offsets of its open transaction
@@ -240,6 +248,7 @@ func (g *group) stopTimersLocked() {
 	}
 	g.stopRebalanceTimerLocked()
 	g.stopSyncTimerLocked()
+	g.stopConsumerLocked()
 }
 
 func (g *group) stopRebalanceTimerLocked() {

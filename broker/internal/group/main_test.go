@@ -73,7 +73,7 @@ type fixture struct {
 
 func open(t *testing.T, m *memory, change func(*Config)) *fixture {
 	t.Helper()
-	cfg := Defaults(slog.New(slog.DiscardHandler))
+	cfg := Defaults(slog.New(slog.DiscardHandler), noTopics)
 	if change != nil {
 		change(&cfg)
 	}
@@ -294,7 +294,7 @@ func (f *fixture) commitTxn(producerID int64, memberID string, generation int32,
 func (f *fixture) offset(stable bool) string {
 	f.t.Helper()
 	topics := []kmsg.OffsetFetchRequestGroupTopic{{Topic: "in", Partitions: []int32{0}}}
-	r := park(f.t, f.Fetch("g", topics, stable)).get()
+	r := park(f.t, f.Fetch("g", nil, -1, topics, stable)).get()
 	p := r.Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 		return err.(*kerr.Error).Message

@@ -22,6 +22,9 @@ func (c *Coordinator) Commit(req *kmsg.OffsetCommitRequest, exists Exists) Pendi
 	}
 	defer g.mu.Unlock()
 	if err := g.mayCommitLocked(req.MemberID, req.InstanceID, req.Generation, false); err != nil {
+		if err == kerr.StaleMemberEpoch && req.Version < 9 {
+			err = kerr.UnsupportedVersion // as Kafka tells clients that do not know the error
+		}
 		return known(commitResponse(req, err))
 	}
 	resp := commitResponse(req, nil)
@@ -107,8 +110,11 @@ func commitResponse(req *kmsg.OffsetCommitRequest, err *kerr.Error) *kmsg.Offset
 // mayCommitLocked checks who commits. Members need the right generation; others may only while the group has no members.
 // Transactional commits are not held up by a rebalance: the transaction decides.
 func (g *group) mayCommitLocked(memberID string, instance *string, generation int32, transactional bool) *kerr.Error {
-	if generation < 0 && g.state == stateEmpty {
+	if generation < 0 && g.emptyLocked() {
 		return nil
+	}
+	if g.consumer != nil {
+		return g.consumer.Check(memberID, generation)
 	}
 	if generation >= 0 || memberID != "" || instance != nil {
 		m, err := g.memberLocked(memberID, instance)
@@ -168,7 +174,9 @@ func (b *batch) at(end int64) []committed {
 
 // Fetch serves OffsetFetch of one group (v8+ asks for several). topics nil asks for all. A group that is not known is no error:
 // its partitions have no offset. The answer tells nothing that is not on disk.
-func (c *Coordinator) Fetch(id string, topics []kmsg.OffsetFetchRequestGroupTopic, requireStable bool) Pending[*kmsg.OffsetFetchResponseGroup] {
+// A request that says which member it is from (v9) is refused with UNKNOWN_MEMBER_ID or STALE_MEMBER_EPOCH if a KIP-848 group does not
+// know that member, or in another epoch.
+func (c *Coordinator) Fetch(id string, memberID *string, epoch int32, topics []kmsg.OffsetFetchRequestGroupTopic, requireStable bool) Pending[*kmsg.OffsetFetchResponseGroup] {
 	resp := kmsg.NewOffsetFetchResponseGroup()
 	resp.Group = id
 	g, err := c.lock(id, false)
@@ -178,6 +186,16 @@ func (c *Coordinator) Fetch(id string, topics []kmsg.OffsetFetchRequestGroupTopi
 	}
 	if g != nil {
 		defer g.mu.Unlock()
+	}
+	if g != nil && g.consumer != nil && (memberID != nil || epoch >= 0) {
+		who := ""
+		if memberID != nil {
+			who = *memberID
+		}
+		if err := g.consumer.Check(who, epoch); err != nil {
+			resp.ErrorCode = err.Code
+			return known(&resp)
+		}
 	}
 	if topics == nil && g != nil {
 		topics = g.topicsLocked()
@@ -265,7 +283,7 @@ func (c *Coordinator) DeleteOffsets(req *kmsg.OffsetDeleteRequest) Pending[*kmsg
 		return known(resp)
 	}
 	defer g.mu.Unlock()
-	if g.state != stateEmpty && g.protocolType != "consumer" {
+	if !g.emptyLocked() && g.protocolType != "consumer" {
 		resp.ErrorCode = kerr.NonEmptyGroup.Code
 		return known(resp)
 	}
@@ -296,6 +314,9 @@ func (c *Coordinator) DeleteOffsets(req *kmsg.OffsetDeleteRequest) Pending[*kmsg
 
 // subscriptionsLocked are the topics that members read; all is true if that cannot be told.
 func (g *group) subscriptionsLocked() (topics map[string]struct{}, all bool) {
+	if g.consumer != nil {
+		return g.consumer.Topics(), false
+	}
 	topics = map[string]struct{}{}
 	if g.protocolType != "consumer" {
 		return topics, len(g.members) > 0

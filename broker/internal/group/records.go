@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatstream/leat/broker/internal/group/consumer"
 	"github.com/leatstream/leat/broker/internal/journal"
 )
 
@@ -117,6 +118,8 @@ func (c *Coordinator) load(producerID, offset int64, key, value []byte) error {
 		return c.loadOffset(producerID, offset, key, value)
 	case v == groupKeyVersion:
 		return c.loadGroup(offset, key, value)
+	case v >= consumer.KeyGroup && v <= consumer.KeyCurrent:
+		return c.loadConsumer(key, value)
 	default:
 		return nil
 	}
@@ -160,7 +163,7 @@ func (c *Coordinator) loadOffset(producerID, offset int64, key, value []byte) er
 
 // loadedTombstone forgets a group of which nothing is left.
 func (c *Coordinator) loadedTombstone(g *group) {
-	if len(g.offsets) == 0 && len(g.pending) == 0 && len(g.members) == 0 && g.generation == 0 {
+	if len(g.offsets) == 0 && len(g.pending) == 0 && len(g.members) == 0 && g.generation == 0 && g.consumer == nil {
 		c.buryLocked(g)
 	}
 }
@@ -236,6 +239,10 @@ func (c *Coordinator) Start() {
 		g.mu.Lock()
 		for _, m := range g.members {
 			g.touchLocked(m)
+		}
+		if g.consumer != nil {
+			g.consumer.Resume(time.Now())
+			g.armConsumerLocked()
 		}
 		g.mu.Unlock()
 	}

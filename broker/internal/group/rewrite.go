@@ -41,6 +41,13 @@ func (g *group) rewrite() (records int, needed int64, err error) {
 			needed = min(needed, o.at)
 		}
 	}
+	if g.consumer != nil {
+		g.consumer.SaveAll()
+		records += len(g.consumer.Unsaved())
+		if err := g.saveConsumerLocked(); err != nil {
+			return 0, 0, err
+		}
+	}
 	switch {
 	case g.storedAt < 0:
 	case g.state == statePreparing || g.state == stateCompleting: // what is stored is the rebalance before, and has to stay so

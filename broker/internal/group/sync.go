@@ -1,6 +1,8 @@
 package group
 
 import (
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -207,6 +209,16 @@ func (c *Coordinator) Leave(req *kmsg.LeaveGroupRequest) Pending[*kmsg.LeaveGrou
 }
 
 func (g *group) leaveLocked(who *kmsg.LeaveGroupRequestMember) *kerr.Error {
+	if g.consumer != nil { // an administrator removes members
+		err := g.consumer.Remove(who.MemberID, who.InstanceID, g.c.cfg.Cluster())
+		if err == nil {
+			g.since = time.Now()
+			if serr := g.saveConsumerLocked(); serr != nil {
+				return storageError(serr)
+			}
+		}
+		return err
+	}
 	id := who.MemberID
 	if id == "" && who.InstanceID != nil { // an administrator removes a static member, whoever it is now
 		id = g.statics[*who.InstanceID]

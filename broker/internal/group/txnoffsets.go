@@ -32,6 +32,9 @@ func (c *Coordinator) CommitTxn(req *kmsg.TxnOffsetCommitRequest, exists Exists,
 	}
 	defer g.mu.Unlock()
 	if err := g.mayCommitLocked(memberID, req.InstanceID, generation, true); err != nil {
+		if err == kerr.StaleMemberEpoch && req.Version < 6 {
+			err = kerr.IllegalGeneration // what clients of these versions know
+		}
 		return refuse(err)
 	}
 	resp := TxnCommitResponse(req, nil)
