@@ -623,7 +623,9 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 		"Guarantee":      func(c *streams.Config) { c.Guarantee = 7 },
 		"CommitInterval": func(c *streams.Config) { c.CommitInterval = 6 * time.Second },
 		"Workers":        func(c *streams.Config) { c.Workers = -1 },
-		"Standbys":       func(c *streams.Config) { c.Standbys = 1 },
+		"Standbys":       func(c *streams.Config) { c.Standbys = -1 },
+		"AcceptableLag":  func(c *streams.Config) { c.AcceptableLag = -1 },
+		"Warmups":        func(c *streams.Config) { c.Warmups = -1 },
 		"MemoryBytes":    func(c *streams.Config) { c.MemoryBytes = -1 },
 		"Listen":         func(c *streams.Config) { c.Listen = ":80" },
 	} {
