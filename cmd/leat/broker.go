@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/leatstream/leat/cmd/leat/internal/cli"
+
 	"github.com/leatstream/leat/broker"
 )
 
@@ -26,7 +28,7 @@ factor above 1 is refused. Clients are told to connect to the address they came 
 		Example: `  leat broker serve --listen localhost:9092 --data ./data
   kcat -b localhost:9092 -L`,
 		Args: cobra.NoArgs,
-		RunE: action(func(cmd *cobra.Command) error {
+		RunE: cli.Plain(func(cmd *cobra.Command) error {
 			for _, addr := range cfg.Listen {
 				if err := s.checkListen(cmd.Context(), addr, cmd.ErrOrStderr()); err != nil {
 					return err
@@ -38,7 +40,7 @@ factor above 1 is refused. Clients are told to connect to the address they came 
 			case broker.FlushOS.String():
 				cfg.Flush = broker.FlushOS
 			default:
-				return usagef("--flush %q: want always or os", flush)
+				return cli.Usagef("--flush %q: want always or os", flush)
 			}
 			var err error
 			if cfg.Logger, err = s.logger(cmd.ErrOrStderr()); err != nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/leatstream/leat/cmd/leat/internal/cli"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/broker"
@@ -34,7 +36,7 @@ the next start; --ephemeral puts it into a temporary directory that is deleted a
 		Example: `  leat dev
   leat dev --ephemeral --kafka-port 0 --registry-port 0`,
 		Args: cobra.NoArgs,
-		RunE: action(d.run),
+		RunE: cli.Plain(d.run),
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.data, "data", ".leat", "directory of the data; created if missing, used by one process at a time")

@@ -19,6 +19,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
+
+	"github.com/leatstream/leat/cmd/leat/internal/cli"
 )
 
 // TestMain makes the test binary the program itself when it is called as such: the tests run real processes.
@@ -255,6 +257,21 @@ func TestDevPrintsWhereEverythingIs(t *testing.T) {
 	}
 }
 
+func TestInterruptedConsumerSaysSoAndExits130(t *testing.T) {
+	p := start(t, "broker", "serve", "--listen", "localhost:0", "--data", t.TempDir())
+	addr := p.expect(`^Kafka broker ready on (localhost:\d+)`)
+	produce(t, addr, "v")
+	c := start(t, "topic", "consume", "t", "--bootstrap-server", addr)
+	c.expect(`^NULL\t(v)$`)
+	if err := c.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if code, rest := c.wait(); code != 130 || rest != "" || !strings.Contains(c.stderr.String(), "interrupted") {
+		t.Errorf("exit %d, stdout %q, stderr %q", code, rest, c.stderr)
+	}
+	p.stopsCleanly()
+}
+
 func TestUsage(t *testing.T) {
 	for _, c := range []struct {
 		args      string
@@ -272,9 +289,13 @@ func TestUsage(t *testing.T) {
 		{"broker serve --log-level loud", 2, "", "debug, info"},
 		{"dev --data x --ephemeral", 2, "", "data ephemeral"},
 		{"dev --kafka-port 70000", 2, "", "kafka-port"},
+		{"--help-json", 0, `"name":"leat topic create"`, ""},
+		{"completion bash", 0, "bash completion", ""},
+		{"topic --help", 0, "SEE ALSO", ""},
 	} {
 		var out, errs strings.Builder
-		code := run(t.Context(), strings.Fields(c.args), &out, &errs)
+		env := &cli.Env{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(string) string { return "" }}
+		code := run(t.Context(), env, strings.Fields(c.args))
 		if code != c.code || !strings.Contains(out.String(), c.out) || !strings.Contains(errs.String(), c.says) {
 			t.Errorf("leat %s: exit %d, stdout %q, stderr %q", c.args, code, out.String(), errs.String())
 		}

@@ -1,88 +1,47 @@
-// Command leat runs Leat's servers: a broker that speaks the Kafka protocol, a schema registry, or both for development.
+// Command leat runs Leat's servers, a broker that speaks the Kafka protocol, a schema registry, or both for development, and holds
+// the tools for any cluster that speaks the Kafka protocol.
 //
 // Standard output carries what was asked for, standard error everything else. The exit code is 0 after a clean end, which
-// a stop by SIGTERM or Ctrl-C is, 1 after a failure, and 2 if the command line is wrong.
+// a server's stop by SIGTERM or Ctrl-C is, 1 after a failure, 2 if the command line is wrong, and 130 if Ctrl-C ended a command.
 package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/leatstream/leat/cmd/leat/internal/bench"
+	"github.com/leatstream/leat/cmd/leat/internal/cli"
+	"github.com/leatstream/leat/cmd/leat/internal/cluster"
+	"github.com/leatstream/leat/cmd/leat/internal/config"
+	"github.com/leatstream/leat/cmd/leat/internal/doctor"
+	"github.com/leatstream/leat/cmd/leat/internal/group"
+	"github.com/leatstream/leat/cmd/leat/internal/schema"
+	"github.com/leatstream/leat/cmd/leat/internal/topic"
+	"github.com/leatstream/leat/cmd/leat/internal/txn"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the default is back: a second one ends a stop that hangs.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(ctx, cli.Process(version()), os.Args[1:]))
 }
-
-// failure is an error of a command that was called rightly. Any other error is one of the command line.
-type failure struct{ error }
-
-func (f failure) Unwrap() error { return f.error }
 
 // run is the program without its process. It returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot()
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	cmd, err := root.ExecuteContextC(ctx)
-	var failed failure
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &failed):
-		fmt.Fprintf(stderr, "%s: %v\n", cmd.CommandPath(), failed.error)
-		return 1
-	default:
-		fmt.Fprintf(stderr, "%s: %v\nSee '%s --help'.\n", cmd.CommandPath(), err, cmd.CommandPath())
-		return 2
-	}
+func run(ctx context.Context, env *cli.Env, args []string) int {
+	return cli.Execute(ctx, env, newRoot(env), args)
 }
 
-func newRoot() *cobra.Command {
-	root := group("leat", "Stream processing on the Kafka protocol: broker, schema registry, tools",
+func newRoot(env *cli.Env) *cobra.Command {
+	return cli.Root(cli.Group("leat", "Stream processing on the Kafka protocol: broker, schema registry, tools",
 		newDev(),
-		group("broker", "Run a broker", newBrokerServe()),
-		group("registry", "Run a schema registry", newRegistryServe()),
-		newVersion())
-	root.SilenceErrors, root.SilenceUsage = true, true
-	return root
+		cli.Group("broker", "Run and inspect a broker", newBrokerServe(), cluster.NewStatus(env), newDumpLog(env)),
+		cli.Group("registry", "Run a schema registry", newRegistryServe()),
+		topic.New(env), group.New(env), config.New(env), txn.New(env), cluster.New(env), schema.New(env),
+		bench.New(env), doctor.New(env),
+		newVersion()))
 }
-
-// group is a command that only holds others.
-func group(name, short string, commands ...*cobra.Command) *cobra.Command {
-	g := &cobra.Command{Use: name, Short: short, RunE: func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return fmt.Errorf("unknown command %q", args[0])
-		}
-		return cmd.Help()
-	}}
-	g.AddCommand(commands...)
-	return g
-}
-
-// action makes the RunE of a command: what f returns is a failure, not a mistake in the command line.
-func action(f func(cmd *cobra.Command) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, _ []string) error {
-		err := f(cmd)
-		var usage usageError
-		if err == nil || errors.As(err, &usage) {
-			return err
-		}
-		return failure{err}
-	}
-}
-
-// usageError is a command line that parses but cannot be meant.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/leatstream/leat/cmd/leat/internal/cli"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/registry"
@@ -24,7 +26,7 @@ in the compacted topic _schemas of the cluster at --bootstrap-server: Leat's bro
 		Example: `  leat registry serve --listen localhost:8081 --bootstrap-server localhost:9092
   curl localhost:8081/subjects`,
 		Args: cobra.NoArgs,
-		RunE: action(func(cmd *cobra.Command) error {
+		RunE: cli.Plain(func(cmd *cobra.Command) error {
 			if err := s.checkListen(cmd.Context(), listen, cmd.ErrOrStderr()); err != nil {
 				return err
 			}

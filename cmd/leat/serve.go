@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/leatstream/leat/cmd/leat/internal/cli"
 )
 
 // serving are the flags that all servers have.
@@ -26,7 +28,7 @@ func (s *serving) flags(cmd *cobra.Command) {
 func (s *serving) logger(stderr io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
-		return nil, usagef("--log-level %q: want debug, info, warn or error", s.logLevel)
+		return nil, cli.Usagef("--log-level %q: want debug, info, warn or error", s.logLevel)
 	}
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})), nil
 }
@@ -35,13 +37,13 @@ func (s *serving) logger(stderr io.Writer) (*slog.Logger, error) {
 func (s *serving) checkListen(ctx context.Context, addr string, stderr io.Writer) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return usagef("--listen %q: want HOST:PORT: %v", addr, err)
+		return cli.Usagef("--listen %q: want HOST:PORT: %v", addr, err)
 	}
 	if loopback(ctx, host) {
 		return nil
 	}
 	if !s.insecure {
-		return usagef("--listen %s: reaches beyond this machine, and there is no TLS and no authentication: whoever reaches it can read and "+
+		return cli.Usagef("--listen %s: reaches beyond this machine, and there is no TLS and no authentication: whoever reaches it can read and "+
 			"write everything. Listen on localhost, or add --insecure if that is what you want", addr)
 	}
 	fmt.Fprintf(stderr, "WARNING: --insecure: whoever reaches %s can read and write everything\n", addr)

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/leatstream/leat/cmd/leat/internal/cli"
 )
 
 func newVersion() *cobra.Command {
@@ -15,7 +17,7 @@ func newVersion() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
-		RunE: action(func(cmd *cobra.Command) error {
+		RunE: cli.Plain(func(cmd *cobra.Command) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "leat %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		}),
