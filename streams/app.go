@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/failpoint"
 	"github.com/leatstream/leat/streams/internal/runtime"
@@ -84,15 +82,13 @@ func (a *App) run(ctx context.Context) (err error) {
 	}
 	rc := runtime.Config{
 		AppID: a.cfg.AppID, Plan: a.topology.plan, DB: db, InstanceID: id, ExactlyOnce: a.cfg.Guarantee == ExactlyOnce,
-		Client:         append([]kgo.Opt{kgo.SeedBrokers(a.cfg.Brokers...), kgo.ClientID(a.cfg.AppID)}, a.cfg.Client...),
+		Client:         a.clientOptions(),
 		CommitInterval: a.cfg.CommitInterval, Workers: a.cfg.Workers, ReplicationFactor: -1, MaxSentBytes: a.cfg.MemoryBytes / 4,
 		PurgeInterval: 30 * time.Second, Standbys: a.cfg.Standbys, Rack: a.cfg.Rack, AcceptableLag: a.cfg.AcceptableLag, Warmups: a.cfg.Warmups,
 		TransactionTimeout: transactionTimeout, OnError: a.cfg.OnError, Logger: a.cfg.Logger.With("app", a.cfg.AppID), Failpoints: points,
 		LeaveOnStop: func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.mu.leave || a.cfg.LeaveOnStop },
 		OnUp:        func(is bool) { a.up(ctx, is) },
-	}
-	if len(a.cfg.Brokers) == 0 {
-		rc.Client = append([]kgo.Opt{kgo.ClientID(a.cfg.AppID)}, a.cfg.Client...)
+		Manifest:    a.topology.manifest.encode(), CheckManifest: a.checkManifest,
 	}
 	if a.cfg.Rack != "" {
 		rc.Client = append([]kgo.Opt{kgo.Rack(a.cfg.Rack)}, rc.Client...)

@@ -61,12 +61,24 @@ type repartitionDef struct {
 
 // Topology is a built topology. It is immutable, and may be used by several goroutines and run by several applications.
 type Topology struct {
-	plan *engine.Plan
+	plan     *engine.Plan
+	picture  graph.Picture
+	manifest Manifest
 }
 
 // Describe returns the text that Kafka's Topology.describe().toString() gives for the same topology. Names like
 // KSTREAM-MAP-0000000002 are for display: nothing that lasts is named by them.
 func (t *Topology) Describe() string { return t.plan.Describe }
+
+// DOT returns the topology in Graphviz's language, with its topics and stores.
+func (t *Topology) DOT() string { return t.picture.DOT() }
+
+// Mermaid returns the topology as a Mermaid flowchart, with its topics and stores.
+func (t *Topology) Mermaid() string { return t.picture.Mermaid() }
+
+// JSON returns the topology for programs: {"subTopologies": [{"id", "nodes": [{"name", "type", "topics", "stores", "to", …}]}]}.
+// Internal topics stand without the application's id.
+func (t *Topology) JSON() string { return t.picture.JSON() }
 
 // Engine is for package streamstest: what it returns belongs to an internal package.
 func (t *Topology) Engine() *engine.Plan { return t.plan }
@@ -239,7 +251,9 @@ func (b *Builder) Build() (*Topology, error) {
 			Topic: r.topic, Partitions: r.pinned, From: []int{r.sink.Group}, To: r.source.node.Group})
 	}
 	plan.Describe = b.g.Describe()
-	return &Topology{plan: plan}, nil
+	t := &Topology{plan: plan, picture: b.g.Picture()}
+	t.manifest = manifestOf(t)
+	return t, nil
 }
 
 // order is the node after which a store can be flushed: a table's own, since its updates go to nodes wired later; for a

@@ -83,6 +83,9 @@ type Config struct {
 	// OnState is called when the instance's state changes: one call at a time, in order, by goroutines of the application,
 	// which wait for it. It may call the App's methods, but not wait for Run. nil: nobody asks.
 	OnState func(State)
+	// AcceptPlan lets the application start although its topology loses state of the one that ran before: the fingerprint
+	// that the refusal names (ErrTopologyChanged, Plan.Fingerprint). It accepts that change and no other; it may stay.
+	AcceptPlan string
 	// Listen is the address for queries from other instances. Only "" is built so far: queries are local.
 	Listen string
 	// Logger gets what the application has to say. Nil: nothing is logged.

@@ -108,6 +108,9 @@ func (g *KGroupedTable[K, V]) rows(d *storeDef) *groupedRows[K, V] {
 	key = serdeFor(b, g.key, key, fmt.Sprintf("the key of the repartition before %q", name))
 	val := serdeFor(b, g.val, nil, fmt.Sprintf("the value of the repartition before %q", name))
 	sink, source := b.g.Add(graph.Sink, sinkName, g.node), b.g.Add(graph.Source, sourceName)
+	for _, n := range []*graph.Node{sink, source} {
+		n.Key, n.Value = serde.FormatOf(key), serde.FormatOf(changeSerde[V]{val})
+	}
 	def := b.addRepartition(name, 0, sink, source)
 	out := &groupedRows[K, V]{node: source, out: &stage[K, change[V]]{}, key: key}
 	def.source.open = func(o *opening) engine.Source {
@@ -181,6 +184,9 @@ func sendMove[K, V any](w *writer[K, change[V]], c *cursor, m *move[K, V]) (err 
 // changeSerde writes an update of a group as Kafka Streams does since KIP-904: the value that goes and 1, the value that
 // leaves and 0, or both, the first one's length as a varint before them, and 2.
 type changeSerde[V any] struct{ val serde.Serde[V] }
+
+// Format is "change(…)" of the format of V.
+func (s changeSerde[V]) Format() string { return formatAround("change", s.val) }
 
 const (
 	onlyOld = iota

@@ -110,6 +110,7 @@ func addSink[K, V any](b *Builder, parent *graph.Node, t Topic[K, V], key serde.
 	val = serdeFor(b, t.Value, val, fmt.Sprintf("the value of topic %q", t.Name))
 	node := b.g.Add(graph.Sink, b.g.Next("KSTREAM-SINK-"), parent)
 	node.Topics = []string{t.Name}
+	node.Key, node.Value = serde.FormatOf(key), serde.FormatOf(val)
 	return func(o *opening) *writer[K, V] {
 		return newWriter(o, node, t.Name, key, val, t.Partitioner)
 	}
@@ -142,6 +143,9 @@ func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.S
 	sink := b.g.Add(graph.Sink, name+"-repartition-sink", filter)
 	source := b.g.Add(graph.Source, name+"-repartition-source")
 	reads := &stage[K, V]{}
+	for _, n := range []*graph.Node{sink, source} {
+		n.Key, n.Value = serde.FormatOf(key), serde.FormatOf(val)
+	}
 	def := b.addRepartition(name, pinned, sink, source)
 	topic := def.topic
 	def.source.open = func(o *opening) engine.Source {

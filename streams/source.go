@@ -138,6 +138,7 @@ func addSource[K, V any](b *Builder, t Topic[K, V], from []Source, into *stage[K
 		what = fmt.Sprintf("topics %q", t.Pattern)
 	}
 	key, val := serdeFor(b, t.Key, nil, "the key of "+what), serdeFor(b, t.Value, nil, "the value of "+what)
+	node.Key, node.Value = serde.FormatOf(key), serde.FormatOf(val)
 	def := &sourceDef{node: node, spec: &engine.SourceSpec{Node: node.Name, Pattern: t.Pattern, Group: -1}}
 	if t.Pattern == "" {
 		node.Topics = append([]string{t.Name}, t.Also...)

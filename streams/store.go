@@ -47,7 +47,7 @@ func declareWindow[K, V any](b *Builder, s WindowStore[K, V], key serde.Serde[K]
 	d := newStoreDef(b, s.Name, engine.Window, s.InMemory, s.NoChangelog, s.Changelog)
 	d.shard.Windowed = true
 	d.spec.Key, d.spec.Value = key, val
-	d.spec.RetentionMillis = retention.Milliseconds()
+	d.spec.RetentionMillis, d.spec.SizeMillis = retention.Milliseconds(), size.Milliseconds()
 	if retention == 0 {
 		d.keepForEver()
 	}

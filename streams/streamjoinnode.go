@@ -299,6 +299,9 @@ type waiting[V any] struct {
 // value; lengths are varints, one more for what may be null.
 type waitingSerde[V any] struct{ val serde.Serde[V] }
 
+// Format is "waiting(…)" of the format of V.
+func (s waitingSerde[V]) Format() string { return formatAround("waiting", s.val) }
+
 var errBadWaiting = errors.New("not the records of a join")
 
 func (s waitingSerde[V]) Append(dst []byte, at serde.Place, vs []waiting[V]) ([]byte, error) {

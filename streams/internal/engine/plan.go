@@ -132,6 +132,7 @@ type StoreSpec struct {
 	FromSource bool
 	// RetentionMillis is for window and session stores (their changelog keeps a day longer), and versioned history.
 	RetentionMillis int64
+	SizeMillis      int64             // of a window store's windows; 0: not one size
 	Overrides       map[string]string // topic configs of the user
 	// Key and Value are the serdes, as declared; streams.View uses them.
 	Key, Value any
@@ -146,6 +147,11 @@ const (
 	Session
 	Versioned
 )
+
+// String names the kind.
+func (k StoreKind) String() string {
+	return [...]string{KeyValue: "key-value", Window: "window", Session: "session", Versioned: "versioned"}[k]
+}
 
 // Config is what the changelog topic is to be created with, as Kafka Streams creates it.
 func (s *StoreSpec) Config() map[string]string {

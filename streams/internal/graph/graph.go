@@ -21,14 +21,16 @@ const (
 
 // Node is one node of the topology.
 type Node struct {
-	Index    int // order of wiring
-	Name     string
-	Kind     Kind
-	Topics   []string // of a source or a sink; the name of an internal topic stands without the application id
-	Pattern  string   // of a source by pattern
-	Stores   []string
-	Parents  []*Node
-	Children []*Node
+	Index   int // order of wiring
+	Name    string
+	Kind    Kind
+	Topics  []string // of a source or a sink; the name of an internal topic stands without the application id
+	Pattern string   // of a source by pattern
+	Stores  []string
+	// Key and Value name the formats of a source's or a sink's records; empty where they are not known.
+	Key, Value string
+	Parents    []*Node
+	Children   []*Node
 	// Relaxed marks a join that lets null keys through repartitions before it.
 	Relaxed bool
 	// Place is the node right after which this one counts, where sub-topologies are numbered by the order of their sources.

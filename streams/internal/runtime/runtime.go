@@ -44,6 +44,11 @@ type Config struct {
 
 	PurgeInterval time.Duration // of processed records of repartition topics
 
+	// Manifest is the topology's; CheckManifest compares it with the one that ran before, nil for none, and says whether it
+	// is to be written. nil: not compared.
+	Manifest      []byte
+	CheckManifest func(running []byte) (write bool, err error)
+
 	TransactionTimeout, SessionTimeout, HeartbeatInterval time.Duration // 0: the session's defaults
 
 	OnError    engine.ErrorPolicy // nil: fail
@@ -182,6 +187,10 @@ func (rt *Runtime) Run(ctx context.Context) error {
 			return stopped(ctx, fmt.Errorf("start a serde: %w", err))
 		}
 	}
+	changed, err := rt.checkManifest(ctx, cl) // before internal topics are made for it
+	if err != nil {
+		return stopped(ctx, err)
+	}
 	var l *engine.Layout
 	began := time.Now()
 	err = session.Retry(ctx, rt.cfg.Logger, "the brokers", func() (err error) {
@@ -193,6 +202,11 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	})
 	if err != nil {
 		return stopped(ctx, err)
+	}
+	if changed {
+		if err := rt.keepManifest(ctx, cl); err != nil {
+			return stopped(ctx, err)
+		}
 	}
 	rt.subscribe(l)
 	rt.restorer = newRestorer(&rt.cfg, rt.topics, &rt.replayed)
