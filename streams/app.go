@@ -90,9 +90,6 @@ func (a *App) run(ctx context.Context) (err error) {
 		OnUp:        func(is bool) { a.up(ctx, is) },
 		Manifest:    a.topology.manifest.encode(), CheckManifest: a.checkManifest,
 	}
-	if a.cfg.Rack != "" {
-		rc.Client = append([]kgo.Opt{kgo.Rack(a.cfg.Rack)}, rc.Client...)
-	}
 	if a.tune != nil {
 		a.tune(&rc)
 	}

@@ -286,5 +286,8 @@ func (a *App) clientOptions() []kgo.Opt {
 	if len(a.cfg.Brokers) > 0 {
 		opts = append(opts, kgo.SeedBrokers(a.cfg.Brokers...))
 	}
+	if a.cfg.Rack != "" {
+		opts = append(opts, kgo.Rack(a.cfg.Rack))
+	}
 	return append(opts, a.cfg.Client...)
 }
