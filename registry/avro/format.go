@@ -1,4 +1,4 @@
 package avro
 
 // Format is "avro": which changes of the schema are allowed is the registry's to say.
-func (*base[P]) Format() string { return "avro" }
+func (*base[A, B]) Format() string { return "avro" }
