@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/leatstream/leat/registry/internal/avsc"
+	"github.com/leatstream/leat/registry/internal/jsons"
+	"github.com/leatstream/leat/registry/internal/protos"
 )
 
 // The types of schema.
@@ -43,6 +45,8 @@ type language struct {
 // languages are the types of schema that this registry knows.
 var languages = []language{
 	{TypeAvro, parseAvro},
+	{TypeJSON, parseJSON},
+	{TypeProtobuf, parseProtobuf},
 }
 
 // avroModel is an Avro schema.
@@ -91,5 +95,9 @@ func (m *avroModel) reads(writer model, newReads bool) (messages []string, fix s
 
 // detail is what an error of a language's parser says, without the sentinel before it.
 func detail(err error) string {
-	return strings.TrimPrefix(err.Error(), avsc.ErrSchema.Error()+": ")
+	text := err.Error()
+	for _, sentinel := range []error{avsc.ErrSchema, jsons.ErrSchema, protos.ErrSchema} {
+		text = strings.TrimPrefix(text, sentinel.Error()+": ")
+	}
+	return text
 }

@@ -14,7 +14,8 @@
 //		reg.Bind(backend)
 //	}
 //
-// Schemas are Avro schemas so far. Package registry/avro has the serdes.
+// Schemas are Avro, Protobuf or JSON schemas. Packages registry/avro, registry/protobuf and registry/jsonschema have the
+// serdes.
 package registry
 
 import (

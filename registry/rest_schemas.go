@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,22 @@ type schemaJSON struct {
 	Schema     string      `json:"schema,omitempty"`
 	Timestamp  int64       `json:"ts,omitempty"`
 	Deleted    *bool       `json:"deleted,omitempty"`
+}
+
+// formatted is a definition's text in the format that a query asks for: "serialized" is, for Protobuf, the base64 of the
+// descriptor, which clients in Python read. Other formats are the text as it is.
+func (c *core) formatted(d Definition, context string, q url.Values) string {
+	if q.Get("format") != "serialized" {
+		return d.Text
+	}
+	p, err := c.parse(d, context, false)
+	if err != nil {
+		return d.Text
+	}
+	if s, ok := p.model.(interface{ serialized() string }); ok {
+		return s.serialized()
+	}
+	return d.Text
 }
 
 func toJSON(e *entry) schemaJSON {
@@ -111,7 +128,8 @@ func getByID(c *core, r *http.Request) (any, error) {
 		return nil, err
 	}
 	d := l.Definition
-	answer := schemaJSON{GUID: d.guid(), SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, RuleSet: d.RuleSet, Schema: d.Text}
+	answer := schemaJSON{GUID: d.guid(), SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, RuleSet: d.RuleSet,
+		Schema: c.formatted(d, l.context, r.URL.Query())}
 	if e := l.entry; e != nil {
 		answer.Subject, answer.Version, answer.Timestamp = e.Subject, e.Version, e.at.UnixMilli()
 	}
@@ -123,7 +141,7 @@ func getByID(c *core, r *http.Request) (any, error) {
 
 func getTextByID(c *core, r *http.Request) (any, error) {
 	l, err := byID(c, r)
-	return rawText(l.Text), err
+	return rawText(c.formatted(l.Definition, l.context, r.URL.Query())), err
 }
 
 func getSubjectsByID(c *core, r *http.Request) (any, error) {
@@ -195,7 +213,8 @@ func getByGUID(c *core, r *http.Request) (any, error) {
 		return nil, err
 	}
 	d, _ := c.state.byID(at[0].Context, at[0].ID)
-	return schemaJSON{GUID: d.guid(), SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, RuleSet: d.RuleSet, Schema: d.Text}, nil
+	return schemaJSON{GUID: d.guid(), SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, RuleSet: d.RuleSet,
+		Schema: c.formatted(d, at[0].Context, r.URL.Query())}, nil
 }
 
 func getIDsByGUID(c *core, r *http.Request) (any, error) { return byGUID(c, r) }

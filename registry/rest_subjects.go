@@ -142,7 +142,9 @@ func getVersion(c *core, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return toJSON(e), nil
+	answer := toJSON(e)
+	answer.Schema = c.formatted(e.Definition, contextOf(e.Subject), r.URL.Query())
+	return answer, nil
 }
 
 func getVersionText(c *core, r *http.Request) (any, error) {
@@ -150,7 +152,7 @@ func getVersionText(c *core, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rawText(e.Text), nil
+	return rawText(c.formatted(e.Definition, contextOf(e.Subject), r.URL.Query())), nil
 }
 
 func getReferrers(c *core, r *http.Request) (any, error) {

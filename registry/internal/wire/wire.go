@@ -88,6 +88,8 @@ type Language[R, W any] struct {
 	Record string
 	// Write is the plan to write Own.
 	Write W
+	// References says what Own refers to, registering it if it may. Nil means nothing.
+	References func(ctx context.Context, register bool) ([]registry.Reference, error)
 	// Err is what is wrong with the serde; every use returns it.
 	Err error
 	// Reader compiles the schema that a record was written with.
@@ -231,6 +233,12 @@ func (c *Codec[R, W]) choose(ctx context.Context, at serde.Place, subject string
 	var s registry.Schema
 	var err error
 	foreign := c.options.SchemaID > 0 || c.options.UseLatest
+	own := *c.Own
+	if c.References != nil && !foreign {
+		if own.References, err = c.References(ctx, !c.options.NoRegister); err != nil {
+			return nil, fmt.Errorf("register what the schema for the %s refers to: %w", at, unavailableIfLate(ctx, err))
+		}
+	}
 	switch {
 	case c.options.SchemaID > 0:
 		what, s.ID = "get", c.options.SchemaID
@@ -240,10 +248,10 @@ func (c *Codec[R, W]) choose(ctx context.Context, at serde.Place, subject string
 		s, err = c.client.SchemaByVersion(ctx, subject, registry.Latest)
 	case c.options.NoRegister:
 		what = "look up"
-		s, err = c.client.Lookup(ctx, subject, *c.Own)
+		s, err = c.client.Lookup(ctx, subject, own)
 	default:
 		what = "register"
-		s, err = c.client.Register(ctx, subject, *c.Own)
+		s, err = c.client.Register(ctx, subject, own)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s the schema for the %s under subject %q: %w", what, at, subject, unavailableIfLate(ctx, err))
@@ -440,6 +448,9 @@ func (c *Codec[R, W]) fetchPlan(n name) (*plan[R], error) {
 	c.plans.Store(next)
 	return p, nil
 }
+
+// Client is what the codec asks.
+func (c *Codec[R, W]) Client() *registry.Client { return c.client }
 
 // Dependency is a schema that another refers to.
 type Dependency struct {
