@@ -133,16 +133,13 @@ func (b *Broker) startSyncer() {
 	go func() { done <- b.syncer.Run(ctx) }()
 }
 
-// retainEvery and compactEvery are how often retention and compaction look at the logs, as often as Kafka does.
-const (
-	retainEvery  = 5 * time.Minute
-	compactEvery = 15 * time.Second
-)
+// retainEvery is how often retention looks at the logs, as often as Kafka does.
+const retainEvery = 5 * time.Minute
 
 // retain deletes what the topics' retention lets go and compacts what is to be compacted, until the broker closes. One
 // goroutine does both, one log at a time: neither is urgent, and both read much.
 func (b *Broker) retain() {
-	retention, compaction := time.NewTicker(retainEvery), time.NewTicker(compactEvery)
+	retention, compaction := time.NewTicker(retainEvery), time.NewTicker(b.cfg.CompactionInterval)
 	defer retention.Stop()
 	defer compaction.Stop()
 	for {

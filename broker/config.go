@@ -75,6 +75,10 @@ type Config struct {
 	// ConsumerHeartbeatInterval how often members are asked to say something. 0 means 45 s and 5 s, as in Kafka.
 	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
 
+	// CompactionInterval is how often compacted topics are looked at for something to gain. 0 means 15 s, as Kafka's
+	// log.cleaner.backoff.ms.
+	CompactionInterval time.Duration
+
 	// MaxConnections is how many connections may be open at once; more are closed as they come. 0 means 1000.
 	MaxConnections int
 	// MaxRequestBytes is the largest produce request. 0 means 100 MiB, as Kafka's socket.request.max.bytes.
@@ -126,6 +130,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	setDefault(&cfg.NodeID, 1)
 	setDefault(&cfg.DefaultPartitions, 1)
+	setDefault(&cfg.CompactionInterval, 15*time.Second)
 	setDefault(&cfg.ConsumerSessionTimeout, 45*time.Second)
 	setDefault(&cfg.ConsumerHeartbeatInterval, 5*time.Second)
 	setDefault(&cfg.MaxConnections, 1000)
@@ -144,7 +149,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		"NodeID": int64(cfg.NodeID), "DefaultPartitions": int64(cfg.DefaultPartitions), "MaxConnections": int64(cfg.MaxConnections),
 		"MaxRequestBytes": cfg.MaxRequestBytes, "MaxRequestPartitions": int64(cfg.MaxRequestPartitions), "MaxControlRequestBytes": cfg.MaxControlRequestBytes, "MaxResponseBytes": cfg.MaxResponseBytes,
 		"MaxFetchBytes": int64(cfg.MaxFetchBytes), "MaxFetchSessions": int64(cfg.MaxFetchSessions), "MaxTopics": int64(cfg.MaxTopics), "MaxPartitions": int64(cfg.MaxPartitions),
-		"ConsumerSessionTimeout": int64(cfg.ConsumerSessionTimeout), "ConsumerHeartbeatInterval": int64(cfg.ConsumerHeartbeatInterval),
+		"CompactionInterval": int64(cfg.CompactionInterval), "ConsumerSessionTimeout": int64(cfg.ConsumerSessionTimeout), "ConsumerHeartbeatInterval": int64(cfg.ConsumerHeartbeatInterval),
 		"IdleTimeout": int64(cfg.IdleTimeout), "InitialRebalanceDelay": int64(cfg.InitialRebalanceDelay) + 1,
 	} {
 		if v < 1 {

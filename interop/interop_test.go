@@ -19,7 +19,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(brokerDirEnv); dir != "" { // the soak test's broker, a process that can be killed
+		serveSoakBroker(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // installing says that the machine is to be made complete.
 func installing() bool { return os.Getenv("LEAT_INTEROP_INSTALL") == "1" }

@@ -1,0 +1,350 @@
+//go:build interop
+
+package interop
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/broker"
+)
+
+const (
+	brokerDirEnv  = "LEAT_SOAK_BROKER_DIR"
+	brokerAddrEnv = "LEAT_SOAK_BROKER_ADDR"
+	// soakTimeEnv is how long the soak takes, as a duration: 30s unless it is set.
+	soakTimeEnv = "LEAT_SOAK"
+
+	soakPartitions = 4
+)
+
+// serveSoakBroker is the child: a broker that serves until its parent kills it, or is gone.
+func serveSoakBroker(dir string) {
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	_, err := broker.Start(context.Background(), broker.Config{
+		Dir: dir, Listen: []string{os.Getenv(brokerAddrEnv)}, CompactionInterval: 200 * time.Millisecond,
+		ConsumerHeartbeatInterval: 200 * time.Millisecond, Logger: logger,
+	})
+	if err != nil {
+		logger.Error("start", "error", err)
+		os.Exit(1)
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
+}
+
+// soak is the run: a broker that is killed again and again, and what its clients know.
+type soak struct {
+	t    *testing.T
+	addr string
+	dir  string
+	cmd  *exec.Cmd
+	hold io.Closer // the child's standard input
+
+	stop      chan struct{} // closed when the load is to end
+	committed chan struct{} // a transaction has just been acknowledged: the time to kill between its decision and its markers
+	kills     int
+
+	mu      sync.Mutex // protects following fields
+	events  map[string]*stream
+	txns    map[string]outcome
+	keys    map[string]int             // last acknowledged number of each key of the compacted topic
+	commits map[string]map[int32]int64 // group -> partition -> last acknowledged commit
+}
+
+// stream is what one idempotent producer has sent to one partition: numbers from 1 on, in order.
+type stream struct {
+	sent  int
+	acked map[int]bool
+}
+
+// outcome of a transaction as its producer knows it.
+type outcome string
+
+const (
+	unknown   outcome = "unknown"
+	committed outcome = "committed"
+	aborted   outcome = "aborted"
+)
+
+// TestSoak loads a broker, kills it with SIGKILL every few seconds, and then compares what is there with what was acknowledged: no
+// acknowledged record is lost, doubled or out of order, nothing of an aborted transaction is visible, every transaction is whole,
+// committed offsets are neither lost nor ahead of the log, and a compacted topic has every key's last value.
+func TestSoak(t *testing.T) {
+	length := 30 * time.Second
+	if text := os.Getenv(soakTimeEnv); text != "" {
+		var err error
+		if length, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("%s: %v", soakTimeEnv, err)
+		}
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d, %v", seed, length)
+	s := &soak{
+		t: t, addr: freeAddr(t), dir: filepath.Join(t.TempDir(), "data"), stop: make(chan struct{}), committed: make(chan struct{}, 1),
+		events: map[string]*stream{}, txns: map[string]outcome{}, keys: map[string]int{}, commits: map[string]map[int32]int64{},
+	}
+	s.start()
+	t.Cleanup(func() { s.kill() })
+	s.createTopics()
+	var load sync.WaitGroup
+	for i := range 2 {
+		load.Go(func() { s.produceEvents(fmt.Sprint("p", i)) })
+		patience := []time.Duration{10 * time.Second, 200 * time.Millisecond}[i] // who gives up leaves transactions whose outcome it does not know
+		load.Go(func() { s.transact(fmt.Sprint("x", i), patience, rand.New(rand.NewPCG(seed, uint64(i)))) })
+	}
+	load.Go(func() { s.produceKeys() })
+	load.Go(func() { s.consume("classic") })
+	load.Go(func() { s.consume("kip848", kgo.ServerSideBalancer()) })
+	load.Go(func() { s.consume("kip848", kgo.ServerSideBalancer()) })
+	s.killAgainAndAgain(length, rand.New(rand.NewPCG(seed, 99)))
+	close(s.stop)
+	load.Wait()
+	s.kill()
+	s.start()
+	s.check()
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (s *soak) start() {
+	s.t.Helper()
+	s.cmd = exec.Command(os.Args[0])
+	s.cmd.Env = append(os.Environ(), brokerDirEnv+"="+s.dir, brokerAddrEnv+"="+s.addr)
+	s.cmd.Stderr = testWriter{s.t}
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.hold, err = s.cmd.StdinPipe(); err != nil {
+		s.t.Fatal(err)
+	}
+	began := time.Now()
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		s.t.Fatalf("the broker does not start: %v", err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		s.t.Errorf("the broker took %v to start", took)
+	}
+}
+
+func (s *soak) kill() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+	_ = s.hold.Close()
+	s.cmd = nil
+}
+
+// killAgainAndAgain kills the broker every few seconds, every second time right after a transaction was acknowledged.
+func (s *soak) killAgainAndAgain(length time.Duration, rng *rand.Rand) {
+	for end := time.Now().Add(length); time.Now().Before(end); s.kills++ {
+		<-time.After(time.Duration(1000+rng.IntN(2500)) * time.Millisecond)
+		if s.kills%2 == 0 {
+			select {
+			case <-s.committed: // an old one
+			default:
+			}
+			select {
+			case <-s.committed:
+			case <-time.After(5 * time.Second):
+			}
+		}
+		s.kill()
+		s.start()
+	}
+}
+
+func (s *soak) stopped() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *soak) client(opts ...kgo.Opt) *kgo.Client {
+	cl, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(s.addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(100 * time.Millisecond),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }), kgo.RequestRetries(1000), kgo.UnknownTopicRetries(-1),
+	}, opts...)...)
+	if err != nil {
+		s.t.Error(err)
+		return nil
+	}
+	return cl
+}
+
+func (s *soak) createTopics() {
+	adm := kadm.NewClient(s.client())
+	defer adm.Close()
+	compacted := map[string]*string{
+		"cleanup.policy": kadm.StringPtr("compact"), "segment.bytes": kadm.StringPtr("65536"),
+		"min.cleanable.dirty.ratio": kadm.StringPtr("0.01"), "delete.retention.ms": kadm.StringPtr("0"),
+	}
+	for topic, configs := range map[string]map[string]*string{"events": nil, "ledger": nil, "keys": compacted} {
+		if _, err := adm.CreateTopic(s.t.Context(), soakPartitions, 1, configs, topic); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// produceEvents is an idempotent producer that never gives up.
+func (s *soak) produceEvents(name string) {
+	cl := s.client()
+	defer cl.Close()
+	for n := 1; !s.stopped(); n++ {
+		for p := range int32(soakPartitions) {
+			id := fmt.Sprintf("%s-%d", name, p)
+			s.mu.Lock()
+			st := s.events[id]
+			if st == nil {
+				st = &stream{acked: map[int]bool{}}
+				s.events[id] = st
+			}
+			st.sent = n
+			s.mu.Unlock()
+			cl.Produce(context.Background(), &kgo.Record{Topic: "events", Partition: p, Key: []byte(id), Value: fmt.Append(nil, n)}, func(_ *kgo.Record, err error) {
+				if err != nil {
+					s.t.Errorf("event %s/%d: %v", id, n, err)
+					return
+				}
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				st.acked[n] = true
+			})
+		}
+		<-time.After(500 * time.Microsecond)
+	}
+	s.flush(cl)
+}
+
+func (s *soak) flush(cl *kgo.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := cl.Flush(ctx); err != nil {
+		s.t.Errorf("flush at the end: %v", err)
+	}
+}
+
+// transact writes transactions over all partitions, each record the transaction's name. What goes wrong makes the outcome unknown,
+// and a new client takes over the id.
+func (s *soak) transact(id string, patience time.Duration, rng *rand.Rand) {
+	for n := 0; !s.stopped(); {
+		cl := s.client(kgo.TransactionalID(id), kgo.ProducerLinger(0), kgo.TransactionTimeout(5*time.Second))
+		for !s.stopped() {
+			n++
+			name := fmt.Sprintf("%s/%d", id, n)
+			commit := rng.IntN(5) > 0
+			s.outcome(name, unknown)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			err := cl.BeginTransaction()
+			for p := range int32(soakPartitions) {
+				if err == nil {
+					cl.Produce(ctx, &kgo.Record{Topic: "ledger", Partition: p, Value: []byte(name)}, nil)
+				}
+			}
+			err = errors.Join(err, cl.Flush(ctx))
+			if err == nil {
+				err = cl.EndTransaction(ctx, kgo.TransactionEndTry(commit))
+			}
+			cancel()
+			if err != nil {
+				break
+			}
+			if !commit {
+				s.outcome(name, aborted)
+				continue
+			}
+			s.outcome(name, committed)
+			select {
+			case s.committed <- struct{}{}:
+			default:
+			}
+		}
+		cl.Close()
+	}
+}
+
+func (s *soak) outcome(txn string, o outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.txns[txn] = o
+}
+
+// produceKeys writes rising numbers to a few keys of the compacted topic.
+func (s *soak) produceKeys() {
+	cl := s.client(kgo.ProducerBatchCompression(kgo.NoCompression()))
+	defer cl.Close()
+	for n := 1; !s.stopped(); n++ {
+		key := fmt.Sprint("k", n%50)
+		r := &kgo.Record{Topic: "keys", Partition: int32(n % 50 % soakPartitions), Key: []byte(key), Value: fmt.Appendf(nil, "%d %0500d", n, 0)}
+		cl.Produce(context.Background(), r, func(_ *kgo.Record, err error) {
+			if err != nil {
+				s.t.Errorf("key %s=%d: %v", key, n, err)
+				return
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.keys[key] = max(s.keys[key], n)
+		})
+		<-time.After(time.Millisecond)
+	}
+	s.flush(cl)
+}
+
+// consume is a member of a group that commits what it has read, and notes which commits were acknowledged.
+func (s *soak) consume(group string, opts ...kgo.Opt) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	cl := s.client(append([]kgo.Opt{
+		kgo.ConsumerGroup(group), kgo.ConsumeTopics("events"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(),
+		kgo.HeartbeatInterval(200 * time.Millisecond), kgo.SessionTimeout(6 * time.Second), kgo.FetchMaxWait(100 * time.Millisecond),
+	}, opts...)...)
+	defer cl.Close()
+	for !s.stopped() {
+		once, done := context.WithTimeout(ctx, 300*time.Millisecond)
+		fs := cl.PollRecords(once, 500)
+		done()
+		next := map[int32]kgo.EpochOffset{}
+		for r := range fs.RecordsAll() {
+			if at, ok := next[r.Partition]; ok && r.Offset < at.Offset {
+				s.t.Errorf("group %s: offset %d of partition %d after %d", group, r.Offset, r.Partition, at.Offset-1)
+			}
+			next[r.Partition] = kgo.EpochOffset{Epoch: r.LeaderEpoch, Offset: r.Offset + 1}
+		}
+		if len(next) > 0 {
+			s.commit(ctx, cl, group, next)
+		}
+	}
+}
