@@ -46,8 +46,9 @@ type Driver struct {
 	layout   *engine.Layout
 	tasks    []*engine.Task
 	topics   map[string]*topic
-	retained bool // Together: no commit yet
-	catching bool // Fails
+	retained bool                 // Together: no commit yet
+	catching bool                 // Fails
+	sent     map[*kgo.Record]bool // Crash: by the test
 	err      error
 }
 

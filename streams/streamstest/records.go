@@ -59,6 +59,9 @@ func (d *Driver) SendRaw(to string, key, value []byte, opts ...Option) {
 		r.Partition = engine.Partition(key, d.count(to))
 	}
 	d.append(r)
+	if d.sent != nil {
+		d.sent[r] = true
+	}
 	if !d.deliver(r) {
 		d.t.Fatalf("streamstest: nothing reads topic %q", to)
 	}
