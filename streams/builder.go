@@ -47,6 +47,7 @@ type storeDef struct {
 	keepOld bool          // somebody needs old values
 	// unbuffered: somebody needs every update at once, whatever the descriptor says.
 	unbuffered bool
+	isGlobal   bool // a global table's: every task may read it
 	open       func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error)
 }
 
@@ -192,7 +193,8 @@ func (b *Builder) store(name string) *storeDef {
 
 // built is what is left of the builder in a plan.
 type built struct {
-	subs []*builtSub
+	subs    []*builtSub
+	globals map[string]*storeDef
 }
 
 type builtSub struct {
@@ -219,7 +221,7 @@ func (b *Builder) Build() (*Topology, error) {
 		r.nulls = r.nulls || r.source.node.LeadsToRelaxed()
 	}
 	groups := b.g.Groups()
-	bt := &built{}
+	bt := &built{globals: make(map[string]*storeDef)}
 	plan := &engine.Plan{Starters: slices.Clone(b.starters), Create: slices.Clone(b.create)}
 	for id := range groups {
 		bs := new(builtSub)
@@ -227,6 +229,7 @@ func (b *Builder) Build() (*Topology, error) {
 		for _, s := range b.sources {
 			if s.node.Group == id {
 				bs.sources = append(bs.sources, s)
+				sub.Global = s.node.Global
 				s.spec.Node = s.node.Name
 				sub.Sources = append(sub.Sources, s.spec)
 			}
@@ -234,6 +237,9 @@ func (b *Builder) Build() (*Topology, error) {
 		for _, d := range b.stores {
 			if len(d.users) > 0 && d.users[0].Group == id {
 				bs.stores = append(bs.stores, d)
+			}
+			if d.isGlobal {
+				bt.globals[d.spec.Name] = d
 			}
 		}
 		slices.SortStableFunc(bs.stores, func(x, y *storeDef) int { return x.order() - y.order() })

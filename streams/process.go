@@ -84,8 +84,12 @@ func (t *Task) Every(interval time.Duration, on Clock, f func(ctx context.Contex
 }
 
 // Store is the task's part of a store that the processor was given (uses). One that it was not given is a programmer's
-// error, and panics; open's error then says so.
+// error, and panics; open's error then says so. A global table's store may be read by every processor; its writes return
+// [ErrReadOnly].
 func (t *Task) Store[K, V any](s Store[K, V]) state.KeyValue[K, V] {
+	if d := t.o.globals[s.Name]; d != nil && t.o.typed[s.Name] == nil {
+		return storeGlobal[K, V](t.o, d)
+	}
 	t.mayUse(s.Name)
 	st, ok := t.o.typed[s.Name].(*state.KeyValueStore[K, V])
 	if !ok {

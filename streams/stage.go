@@ -22,11 +22,13 @@ type stage[K, V any] struct {
 
 // opening is a task that is being opened.
 type opening struct {
-	task   *engine.Task
-	memo   map[any]any // stage -> its closure, so that a stage with several parents is opened once
-	typed  map[string]any
-	closes []func() error
-	errs   []error
+	task  *engine.Task
+	memo  map[any]any // stage -> its closure, so that a stage with several parents is opened once
+	typed map[string]any
+	// globals are the stores of global tables, which are not of this task.
+	globals map[string]*storeDef
+	closes  []func() error
+	errs    []error
 }
 
 func (o *opening) fail(err error) { o.errs = append(o.errs, err) }
@@ -84,7 +86,7 @@ func typedStore[S any](o *opening, name string) S {
 
 // instance opens all sources of a sub-topology.
 func (b *built) instance(t *engine.Task, sources []*sourceDef) (*engine.Instance, error) {
-	o := &opening{task: t, memo: make(map[any]any), typed: make(map[string]any)}
+	o := &opening{task: t, memo: make(map[any]any), typed: make(map[string]any), globals: b.globals}
 	for _, s := range t.Stores() {
 		o.typed[s.Name()] = s
 	}

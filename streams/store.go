@@ -107,8 +107,11 @@ func (d *storeDef) own(b *Builder, n *graph.Node) {
 	d.use(n)
 }
 
-// use connects a node to the store.
+// use connects a node to the store. A global one is there for all.
 func (d *storeDef) use(n *graph.Node) {
+	if d.isGlobal {
+		return
+	}
 	d.users = append(d.users, n)
 	n.Stores = append(n.Stores, d.spec.Name)
 }

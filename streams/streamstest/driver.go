@@ -135,6 +135,7 @@ func (d *Driver) start() {
 	if d.cfg.Logger != nil {
 		d.env.Logger = d.cfg.Logger
 	}
+	d.env.Globals = new(engine.Globals)
 	d.open(nil)
 }
 
@@ -158,7 +159,17 @@ func (d *Driver) matching(pattern string) []string {
 func (d *Driver) open(metadata map[engine.TaskID]string) {
 	d.t.Helper()
 	d.tasks = []*engine.Task{}
-	for _, sub := range d.plan.Subs {
+	subs := slices.Clone(d.plan.Subs)
+	slices.SortStableFunc(subs, func(a, b *engine.Sub) int { // global tables come before what reads them
+		switch {
+		case a.Global == b.Global:
+			return 0
+		case a.Global:
+			return -1
+		}
+		return 1
+	})
+	for _, sub := range subs {
 		for p := range max(1, d.layout.Tasks[sub.ID]) {
 			task, err := engine.NewTask(d.plan, sub, p, &d.env)
 			if err == nil {
@@ -269,7 +280,7 @@ func (d *Driver) run() {
 					break
 				}
 				progress = true
-				if !d.retained {
+				if !d.retained || task.Sub().Global {
 					d.commitTask(task)
 				}
 			}
@@ -297,7 +308,13 @@ func (d *Driver) commit() (any bool) {
 
 func (d *Driver) commitTask(task *engine.Task) {
 	d.t.Helper()
+	var changed []func()
 	err := task.Flush(func(s state.Store, key, value []byte, ts int64) error {
+		if task.Sub().Global {
+			slots := d.env.Globals.Of(s.Name())
+			slot := slots.Slot(key)
+			changed = append(changed, func() { slots.Changed(slot) })
+		}
 		if topic := d.changelog(task, s.Name()); topic != "" {
 			d.append(&kgo.Record{Topic: topic, Partition: task.ID().Partition, Key: slices.Clone(key), Value: slices.Clone(value), Timestamp: time.UnixMilli(ts)})
 		}
@@ -317,6 +334,12 @@ func (d *Driver) commitTask(task *engine.Task) {
 	})
 	b.Apply()
 	d.slab.Reset()
+	if task.Sub().Global {
+		d.check(d.db.Drain())
+		for _, f := range changed {
+			f()
+		}
+	}
 }
 
 func (d *Driver) changelog(task *engine.Task, store string) string {
@@ -358,7 +381,7 @@ func (d *Driver) append(r *kgo.Record) {
 func (d *Driver) deliver(r *kgo.Record) bool {
 	found := false
 	for _, task := range d.tasks {
-		if task.ID().Partition != r.Partition {
+		if task.ID().Partition != r.Partition && !task.Sub().Global {
 			continue
 		}
 		before := task.BufferedAll()

@@ -59,7 +59,7 @@ type vectorStep struct {
 var notBuilt = map[string]string{
 	"table-join-suppress":    "Suppress",
 	"store-lru":              "MaxEntries",
-	"store-versioned-reader": "versioned stores", "papi-topology": "emitting to a named child", "papi-global-store": "global stores",
+	"store-versioned-reader": "versioned stores", "papi-topology": "emitting to a named child",
 	"stream-versioned-inner": "versioned stores", "stream-versioned-grace-inner": "versioned stores",
 	"stream-versioned-left": "versioned stores", "stream-versioned-grace-left": "versioned stores",
 }
@@ -67,8 +67,8 @@ var notBuilt = map[string]string{
 // notBuiltGroups are whole groups of topologies that wait for their operators.
 var notBuiltGroups = map[string]string{
 	"versioned": "versioned stores",
-	"suppress":  "Suppress", "join-global": "GlobalKTable",
-	"join-fk": "foreign-key joins",
+	"suppress":  "Suppress",
+	"join-fk":   "foreign-key joins",
 }
 
 func vectorsDir() string {
@@ -204,7 +204,8 @@ func runScenario(t *testing.T, top vectorTopology, sc vectorScenario, build func
 			t.Errorf("store %q is not in the topology", name)
 			continue
 		}
-		compareRows(t, name, want, read(d), loose)
+		// Of a global table, which has no changelog, the recording cannot tell what changes nothing (84-same).
+		compareRows(t, name, want, read(d), loose || top.Group == "join-global")
 	}
 	compareChangelogs(t, d, sc, top)
 }

@@ -163,6 +163,12 @@ func (c *Cursor) Fail(node string, phase Phase, attempt int, cause error) (again
 		t.Counters.Skipped++
 		return false, nil
 	case deadLetter:
+		if t.sub.Global {
+			t.Counters.Skipped++
+			t.env.Logger.Warn("a global table sends no dead letters, and skips the record", "node", node, "topic", re.Topic,
+				"partition", re.Partition, "offset", re.Offset, "error", cause)
+			return false, nil
+		}
 		t.Counters.DeadLetters++
 		t.sendDeadLetter(d.topic, c.Record, re)
 		return false, nil

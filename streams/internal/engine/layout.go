@@ -44,6 +44,9 @@ func (p *Plan) Layout(appID string, counts func(topic string) (int32, bool), mat
 	l := &Layout{Tasks: make([]int32, len(p.Subs))}
 	for i, s := range p.Subs {
 		n, _ := r.tasks(s)
+		if s.Global {
+			n = 1
+		}
 		l.Tasks[i] = n
 	}
 	for _, rp := range p.Repartitions {

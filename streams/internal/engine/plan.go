@@ -73,7 +73,10 @@ func (p *Plan) Store(name string) (*Sub, *StoreSpec) {
 
 // Sub is a sub-topology: the nodes that are connected by anything but topics.
 type Sub struct {
-	ID      int
+	ID int
+	// Global says that this is a table of which every instance keeps the whole: it has one source, whose partitions all go
+	// to one task, one store, and no commit with the group.
+	Global  bool
 	Sources []*SourceSpec
 	Stores  []*StoreSpec
 	// OpenStores opens the task's stores, so that they can be restored, in the order in which they are to be flushed.

@@ -192,25 +192,33 @@ func (q *queue) peek() *kgo.Record {
 	return nil
 }
 
-// queue finds the queue of a partition. A topic that a pattern source has found is added on the way.
+// queue finds the queue of a partition. A topic that a pattern source has found is added on the way, and so is a partition
+// of a global table's topic.
 func (t *Task) queue(topic string, partition int32) *queue {
 	for _, q := range t.queues {
 		if q.partition == partition && q.topic == topic {
 			return q
 		}
 	}
+	if t.sub.Global && len(t.queues) > 0 && t.queues[0].topic == topic {
+		return t.addQueue(0, topic, partition)
+	}
 	for i, src := range t.sub.Sources {
 		if src.Pattern == "" || partition != t.id.Partition {
 			continue
 		}
 		if re, err := regexp.Compile("^(?:" + src.Pattern + ")$"); err == nil && re.MatchString(topic) {
-			q := newQueue(i, topic, partition)
-			if t.instance != nil {
-				q.source = &t.instance.Sources[i]
-			}
-			t.queues = append(t.queues, q)
-			return q
+			return t.addQueue(i, topic, partition)
 		}
 	}
 	return nil
+}
+
+func (t *Task) addQueue(source int, topic string, partition int32) *queue {
+	q := newQueue(source, topic, partition)
+	if t.instance != nil {
+		q.source = &t.instance.Sources[source]
+	}
+	t.queues = append(t.queues, q)
+	return q
 }

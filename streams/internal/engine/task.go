@@ -31,6 +31,8 @@ type Env struct {
 	Context context.Context // given to user code
 	OnError ErrorPolicy     // nil: fail
 	Logger  *slog.Logger
+	// Globals are the global tables of this instance, which its tasks read; nil if the plan has none.
+	Globals *Globals
 }
 
 func (e *Env) withDefaults() *Env {

@@ -19,14 +19,21 @@ func (g *Graph) Describe() string {
 		if i > 0 {
 			b.WriteString("  ")
 		}
-		fmt.Fprintf(&b, "Sub-topology: %d\n", i)
+		global := len(nodes) > 0 && nodes[0].Global
+		fmt.Fprintf(&b, "Sub-topology: %d", i)
+		if global {
+			b.WriteString(" for global store (will not generate tasks)")
+		}
+		b.WriteString("\n")
 		neighbours := connect(nodes)
 		slices.SortFunc(nodes, compare)
 		for _, n := range nodes {
 			b.WriteString("    ")
 			describeNode(&b, n, neighbours[n])
 		}
-		b.WriteString("\n")
+		if !global {
+			b.WriteString("\n")
+		}
 	}
 	return b.String()
 }

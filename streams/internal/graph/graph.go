@@ -31,6 +31,8 @@ type Node struct {
 	Key, Value string
 	Parents    []*Node
 	Children   []*Node
+	// Global marks the nodes of a global table.
+	Global bool
 	// Relaxed marks a join that lets null keys through repartitions before it.
 	Relaxed bool
 	// Place is the node right after which this one counts, where sub-topologies are numbered by the order of their sources.

@@ -4,6 +4,7 @@
 // # Goroutines
 //
 //	Runtime.Run      starts everything, waits for everything
+//	globals.follow   if the plan has global tables: follows their topics. Run has loaded them before, with a reader per partition.
 //	worker.run       one per Config.Workers; owns its session, its tasks and their stores. Poll, process, punctuate, commit.
 //	restorer.begin   one per set of tasks that a worker was given together: asks where the group and the log stand
 //	restorer.bring   one per task that is being restored

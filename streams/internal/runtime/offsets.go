@@ -58,32 +58,34 @@ func askBounds(ctx context.Context, cfg *Config, admin *kadm.Client, inputs, cha
 	if err != nil {
 		return nil, err
 	}
-	list := func(into map[tp]int64, f func(context.Context, ...string) (kadm.ListedOffsets, error), names []string) error {
-		if len(names) == 0 {
-			return nil
-		}
-		return session.Retry(ctx, cfg.Logger, "the log's bounds", func() error {
-			l, err := f(ctx, names...)
-			if err == nil {
-				err = l.Error()
-			}
-			if err != nil {
-				return err
-			}
-			l.Each(func(o kadm.ListedOffset) { into[tp{o.Topic, o.Partition}] = o.Offset })
-			return nil
-		})
-	}
-	if err := list(b.start, admin.ListStartOffsets, append(slices.Clone(inputs), changelogs...)); err != nil {
+	if err := listOffsets(ctx, cfg, b.start, admin.ListStartOffsets, append(slices.Clone(inputs), changelogs...)...); err != nil {
 		return nil, err
 	}
-	if err := list(b.end, admin.ListCommittedOffsets, inputs); err != nil {
+	if err := listOffsets(ctx, cfg, b.end, admin.ListCommittedOffsets, inputs...); err != nil {
 		return nil, err
 	}
-	if err := list(b.end, admin.ListEndOffsets, changelogs); err != nil {
+	if err := listOffsets(ctx, cfg, b.end, admin.ListEndOffsets, changelogs...); err != nil {
 		return nil, err
 	}
 	return b, nil
+}
+
+// listOffsets asks for offsets of all partitions of topics.
+func listOffsets(ctx context.Context, cfg *Config, into map[tp]int64, f func(context.Context, ...string) (kadm.ListedOffsets, error), names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return session.Retry(ctx, cfg.Logger, "the log's bounds", func() error {
+		l, err := f(ctx, names...)
+		if err == nil {
+			err = l.Error()
+		}
+		if err != nil {
+			return err
+		}
+		l.Each(func(o kadm.ListedOffset) { into[tp{o.Topic, o.Partition}] = o.Offset })
+		return nil
+	})
 }
 
 // adjust says where a partition begins of which the group has no offset; the client's default is the start. It runs in the

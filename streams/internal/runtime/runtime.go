@@ -65,6 +65,8 @@ type Runtime struct {
 	purger   *purger
 	workers  []*worker // made under mu
 	layout   []subTopology
+	globals  *globals        // nil: the plan has none
+	changes  engine.Globals  // what changes in them
 	sources  []string        // topics to subscribe to
 	latest   map[string]bool // topics that begin at their end
 	none     map[string]bool // topics that must have a committed offset
@@ -141,6 +143,13 @@ func (rt *Runtime) hide(t *task) {
 	}
 }
 
+// showGlobal makes a global table visible to queries.
+func (rt *Runtime) showGlobal(sh *state.Shard) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	rt.mu.shards[sh.Store()] = map[int32]*state.Shard{0: sh}
+}
+
 // claim says that w is about to open the stores of a task. If it returns false another one has them open, and w is woken
 // when they are closed.
 func (rt *Runtime) claim(id engine.TaskID, w claimant) bool {
@@ -215,7 +224,12 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	defer rt.follower.close()
 	rt.purger = newPurger(rt, rt.repartitions(l))
 	defer rt.purger.close()
-	return errors.Join(rt.work(ctx), rt.leave(cl))
+	if rt.globals = newGlobals(rt); rt.globals != nil {
+		if err := rt.globals.open(ctx); err != nil {
+			return errors.Join(stopped(ctx, err), rt.globals.close())
+		}
+	}
+	return errors.Join(rt.work(ctx), rt.leave(cl), rt.globals.close())
 }
 
 // newTopicGrace is for a source topic that was made just now: a broker of a cluster may hear of it a little later.
@@ -238,7 +252,8 @@ func (rt *Runtime) work(ctx context.Context) error {
 		rt.workers = append(rt.workers, newWorker(ctx, rt, n))
 	}
 	rt.mu.Unlock()
-	errs := make([]error, len(rt.workers))
+	errs := make([]error, len(rt.workers), len(rt.workers)+2)
+	var followed error
 	var wg sync.WaitGroup
 	for i, w := range rt.workers {
 		wg.Go(func() {
@@ -246,8 +261,14 @@ func (rt *Runtime) work(ctx context.Context) error {
 			errs[i] = w.run()
 		})
 	}
+	if rt.globals != nil {
+		wg.Go(func() {
+			defer cancel()
+			followed = rt.globals.follow(ctx)
+		})
+	}
 	wg.Wait()
-	return errors.Join(append(errs, rt.cfg.DB.Drain())...)
+	return errors.Join(append(errs, followed, rt.cfg.DB.Drain())...)
 }
 
 // leave gives the partitions of this instance to the others at once, if that is wanted.
@@ -271,6 +292,9 @@ func (rt *Runtime) subscribe(l *engine.Layout) {
 	for i, sub := range rt.cfg.Plan.Subs {
 		st := subTopology{id: i, topics: map[string]int32{}}
 		for _, src := range sub.Sources {
+			if sub.Global {
+				continue
+			}
 			for _, topic := range src.Topics {
 				name := topic.In(rt.cfg.AppID)
 				info, _ := rt.topics.get(name)

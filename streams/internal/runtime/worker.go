@@ -70,6 +70,7 @@ func newWorker(ctx context.Context, rt *Runtime, n int) *worker {
 	w.env = engine.Env{
 		AppID: rt.cfg.AppID, DB: rt.cfg.DB, Records: &w.pool, Slab: &w.slab, Partitions: rt.topics.partitions,
 		Now: time.Now, Sleep: w.sleep, Context: ctx, OnError: rt.cfg.OnError, Logger: w.log,
+		Globals: &rt.changes,
 	}
 	return w
 }

@@ -1,0 +1,386 @@
+package runtime
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/leatstream/leat/streams/internal/session"
+)
+
+// globals keeps the global tables of this instance: each a task of the engine over all partitions of its topic, outside of
+// the group and of any transaction. Runtime.Run's goroutine loads them before there are workers; after that follow's has
+// them alone. Tasks of workers read what is applied to the database.
+type globals struct {
+	rt     *Runtime
+	tables []*globalTable
+}
+
+// globalTable is one of them.
+type globalTable struct {
+	topic   string
+	id      [16]byte
+	task    *engine.Task
+	store   state.Store
+	next    []int64 // by partition: below it everything was enqueued
+	moved   bool    // next is ahead of the store's position
+	pending int     // records since the last commit
+	changed []int   // slots of the rows that the flush has written
+}
+
+// globalCommit is how many records may be processed between two commits while a table is loaded.
+const globalCommit = 100_000
+
+// errCut says that a topic lost records which a global table has not read.
+var errCut = errors.New("the log was cut")
+
+// newGlobals returns nil if the plan has no global tables.
+func newGlobals(rt *Runtime) *globals {
+	for _, sub := range rt.cfg.Plan.Subs {
+		if sub.Global {
+			return &globals{rt: rt}
+		}
+	}
+	return nil
+}
+
+// open opens the tables and reads their topics to the end.
+func (g *globals) open(ctx context.Context) error {
+	cfg := &g.rt.cfg
+	for _, sub := range cfg.Plan.Subs {
+		if !sub.Global {
+			continue
+		}
+		env := &engine.Env{AppID: cfg.AppID, DB: cfg.DB, Now: time.Now, Context: ctx, OnError: cfg.OnError, Logger: cfg.Logger,
+			Globals: &g.rt.changes, Sleep: func(d time.Duration) error { return sleep(ctx, d) }}
+		task, err := engine.NewTask(cfg.Plan, sub, 0, env)
+		if err != nil {
+			return err
+		}
+		t := &globalTable{topic: sub.Sources[0].Topics[0].In(cfg.AppID), task: task, store: task.Stores()[0]}
+		g.tables = append(g.tables, t)
+		if err := task.Start(); err != nil {
+			return err
+		}
+		if err := g.load(ctx, t); err != nil {
+			return fmt.Errorf("load the global table %q from %s: %w", t.store.Name(), t.topic, err)
+		}
+		g.rt.showGlobal(t.store.Shard())
+	}
+	return nil
+}
+
+// close ends the tables.
+func (g *globals) close() error {
+	if g == nil {
+		return nil
+	}
+	var errs []error
+	for _, t := range g.tables {
+		errs = append(errs, t.task.Close(), t.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// load reads a topic from where the table stands to its end.
+func (g *globals) load(ctx context.Context, t *globalTable) error {
+	began, topics := time.Now(), g.rt.topics
+	b := &bounds{start: map[tp]int64{}, end: map[tp]int64{}}
+	admin := topics.admin
+	if err := listOffsets(ctx, &g.rt.cfg, b.start, admin.ListStartOffsets, t.topic); err != nil {
+		return err
+	}
+	if err := listOffsets(ctx, &g.rt.cfg, b.end, admin.ListCommittedOffsets, t.topic); err != nil {
+		return err
+	}
+	info, _ := topics.get(t.topic)
+	t.id = info.id
+	if err := g.stand(t, info, b); err != nil {
+		return err
+	}
+	n, err := g.readAll(ctx, t, b)
+	if err == nil {
+		err = g.commit(t)
+	}
+	if err != nil {
+		return err
+	}
+	g.rt.cfg.Logger.Info("global table loaded", "store", t.store.Name(), "topic", t.topic, "records", n, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// stand finds where the table stands, and empties it if it cannot be brought forward from there.
+func (g *globals) stand(t *globalTable, info topicInfo, b *bounds) error {
+	pos, has := t.store.Shard().Position()
+	if err := g.rt.cfg.DB.Err(); err != nil {
+		return err
+	}
+	at := offsetsOf(pos)
+	t.next = make([]int64, info.partitions)
+	for p := range info.partitions {
+		start, end := b.start[tp{t.topic, p}], b.end[tp{t.topic, p}]
+		part := state.Position{TopicID: pos.TopicID, At: pos.At}
+		known := has && int(p) < len(at)
+		if known {
+			part.Offset = at[p]
+		}
+		from, why := beginAt(part, known, info.id, start, end, time.Now(), info.tombstonesKept)
+		if why != "" {
+			g.rt.cfg.Logger.Warn("global table is loaded anew: "+why, "store", t.store.Name(), "partition", tp{t.topic, p}.String())
+			return g.empty(t, b)
+		}
+		t.next[p] = max(from, 0)
+	}
+	return nil
+}
+
+// empty drops the table's rows, to begin at the start of its topic.
+func (g *globals) empty(t *globalTable, b *bounds) error {
+	if err := t.store.Shard().Wipe(); err != nil {
+		return err
+	}
+	g.rt.changes.Of(t.store.Name()).AllChanged()
+	for p := range t.next {
+		t.next[p] = b.start[tp{t.topic, int32(p)}]
+	}
+	return nil
+}
+
+// offsetsOf reads the offsets by partition that a table's position has.
+func offsetsOf(pos state.Position) (at []int64) {
+	for in := pos.Inputs; len(in) > 0; {
+		v, n := binary.Varint(in)
+		if n <= 0 {
+			return nil
+		}
+		at, in = append(at, v), in[n:]
+	}
+	return at
+}
+
+func (t *globalTable) position() state.Position {
+	pos := state.Position{TopicID: t.id, At: time.Now()}
+	for _, next := range t.next {
+		pos.Inputs = binary.AppendVarint(pos.Inputs, next)
+	}
+	return pos
+}
+
+// globalChunk is what was read of one partition.
+type globalChunk struct {
+	p    int32
+	recs []*kgo.Record
+	next int64
+}
+
+// readAll reads every partition to its end, restoreParallel of them side by side, and processes what comes.
+func (g *globals) readAll(ctx context.Context, t *globalTable, b *bounds) (n int, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	chunks := make(chan globalChunk)
+	var readers sync.WaitGroup
+	for p, next := range t.next {
+		at := tp{t.topic, int32(p)}
+		if next >= b.end[at] {
+			continue
+		}
+		rp := &replay{store: &taskStore{topicID: t.id}, task: "global", at: at, next: next, end: b.end[at]}
+		readers.Go(func() {
+			if err := g.readOne(ctx, rp, chunks); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	go func() { readers.Wait(); close(chunks) }()
+	for c := range chunks {
+		if err == nil {
+			n += len(c.recs)
+			g.rt.replayed.Add(int64(len(c.recs)))
+			if err = g.process(t, c); err == nil && (t.pending >= globalCommit || g.rt.cfg.DB.Full()) {
+				err = g.commit(t)
+			}
+			if err != nil {
+				cancel(err)
+			}
+		}
+	}
+	return n, context.Cause(ctx)
+}
+
+// readOne hands over the records of one partition up to its end.
+func (g *globals) readOne(ctx context.Context, rp *replay, chunks chan<- globalChunk) error {
+	r := g.rt.restorer
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for rp.next < rp.end {
+		recs, next, err := r.fetch(ctx, rp)
+		if err != nil {
+			return err
+		}
+		rp.next = next
+		select {
+		case chunks <- globalChunk{rp.at.p, recs, next}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// process takes the records of one partition into the table.
+func (g *globals) process(t *globalTable, c globalChunk) error {
+	for int(c.p) >= len(t.next) {
+		t.next = append(t.next, 0)
+	}
+	t.next[c.p], t.moved = c.next, true
+	t.task.Enqueue(t.topic, c.p, c.recs)
+	for {
+		n, err := t.task.Process(processStep)
+		if err != nil {
+			return fmt.Errorf("global table %q: %w", t.store.Name(), err)
+		}
+		if n == 0 {
+			return nil
+		}
+		t.pending += n
+	}
+}
+
+// commit makes what was processed visible, and durable together with the position.
+func (g *globals) commit(t *globalTable) error {
+	if !t.moved {
+		return nil
+	}
+	slots := g.rt.changes.Of(t.store.Name())
+	t.changed = t.changed[:0]
+	err := t.task.Flush(func(_ state.Store, key, _ []byte, _ int64) error {
+		t.changed = append(t.changed, slots.Slot(key))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	b := g.rt.cfg.DB.NewBatch()
+	t.task.Seal(b, func(string) state.Position { return t.position() })
+	b.Apply()
+	t.moved, t.pending = false, 0
+	if err := g.rt.cfg.DB.Drain(); err != nil {
+		return err
+	}
+	for _, slot := range t.changed { // only now do readers find the new rows
+		slots.Changed(slot)
+	}
+	return nil
+}
+
+// follow keeps the tables up to date until ctx ends.
+func (g *globals) follow(ctx context.Context) error {
+	for {
+		err := g.tail(ctx)
+		switch {
+		case ctx.Err() == nil && session.Recoverable(err):
+			g.rt.cfg.Logger.Warn("following the global tables again from where they stand", "why", err)
+			if sleep(ctx, time.Second) != nil {
+				return nil
+			}
+			continue
+		case !errors.Is(err, errCut):
+			return stopped(ctx, err)
+		}
+		for _, t := range g.tables {
+			if err := g.load(ctx, t); err != nil {
+				return stopped(ctx, fmt.Errorf("load the global table %q again: %w", t.store.Name(), err))
+			}
+		}
+	}
+}
+
+// tail reads on with one client. errCut says that a table has to be loaded again.
+func (g *globals) tail(ctx context.Context) error {
+	byTopic, from := map[string]*globalTable{}, map[string]map[int32]kgo.Offset{}
+	for _, t := range g.tables {
+		byTopic[t.topic], from[t.topic] = t, map[int32]kgo.Offset{}
+		for p, next := range t.next {
+			from[t.topic][int32(p)] = kgo.NewOffset().At(next)
+		}
+	}
+	log := g.rt.cfg.Logger.With("client", "global tables")
+	cl, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.ConsumePartitions(from), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(500 * time.Millisecond),
+		kgo.MetadataMinAge(250 * time.Millisecond), kgo.MaxBufferedRecords(pollRecords), kgo.WithLogger(session.NewLogger(log)),
+	}, g.rt.cfg.Client...)...)
+	if err != nil {
+		return fmt.Errorf("configure the client: %w", err)
+	}
+	defer cl.Close()
+	for ctx.Err() == nil {
+		poll, cancel := context.WithTimeout(ctx, topicInfoAge)
+		fetches := cl.PollRecords(poll, pollRecords)
+		cancel()
+		if err := g.take(byTopic, fetches); err != nil {
+			return err
+		}
+		for _, t := range g.tables {
+			g.grow(cl, t)
+		}
+	}
+	return ctx.Err()
+}
+
+// take brings what was polled into the tables.
+func (g *globals) take(byTopic map[string]*globalTable, fetches kgo.Fetches) (err error) {
+	fetches.EachError(func(topic string, p int32, e error) {
+		switch {
+		case errors.Is(e, context.Canceled), errors.Is(e, context.DeadlineExceeded):
+		case errors.Is(e, kerr.OffsetOutOfRange):
+			g.rt.cfg.Logger.Warn("global table is loaded anew: records that it has not read are gone from the log", "partition", tp{topic, p}.String())
+			err = errCut
+		case !kerr.IsRetriable(e) && err == nil:
+			err = session.Wrap("follow the global table's topic "+tp{topic, p}.String(), e)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		t, n := byTopic[f.Topic], len(f.Records)
+		if err != nil || t == nil || n == 0 {
+			return
+		}
+		c := globalChunk{p: f.Partition, next: f.Records[n-1].Offset + 1}
+		for _, r := range f.Records {
+			if !r.Attrs.IsControl() {
+				c.recs = append(c.recs, r)
+			}
+		}
+		err = g.process(t, c)
+	})
+	for _, t := range g.tables {
+		if err == nil {
+			err = g.commit(t)
+		}
+	}
+	return err
+}
+
+// grow reads partitions that the topic has got since.
+func (g *globals) grow(cl *kgo.Client, t *globalTable) {
+	for n := g.rt.topics.partitions(t.topic); int(n) > len(t.next); {
+		p := int32(len(t.next))
+		t.next = append(t.next, 0)
+		cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{t.topic: {p: kgo.NewOffset().AtStart()}})
+	}
+}
