@@ -25,7 +25,9 @@ func (g *globalStore[K, V]) Delete(K) (old V, existed bool, err error) {
 
 func (g *globalStore[K, V]) All() iter.Seq2[K, V] { return g.pairs(g.view.Range(nil, nil)) }
 
-func (g *globalStore[K, V]) Backward() iter.Seq2[K, V] { return g.pairs(g.view.BackwardRange(nil, nil)) }
+func (g *globalStore[K, V]) Backward() iter.Seq2[K, V] {
+	return g.pairs(g.view.BackwardRange(nil, nil))
+}
 
 func (g *globalStore[K, V]) Range(from, to K) iter.Seq2[K, V] {
 	return g.pairs(g.view.Range(&from, &to))
