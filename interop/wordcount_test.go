@@ -62,7 +62,7 @@ func TestWordCountSurvivesKill(t *testing.T) {
 		app := startApp(t, bin, "--bootstrap-server", addr, "--data", data)
 		feed(lines / (kills + 1))
 		defer func() { app.Process.Kill(); app.Wait() }()
-		wantCounts(t, addr, want)
+		wantCounts(t, addr, "word-counts", want)
 	})
 }
 
@@ -108,13 +108,13 @@ func (w testWriter) Write(p []byte) (int, error) {
 
 var _ io.Writer = testWriter{}
 
-// wantCounts reads word-counts, read_committed, until its latest values are those wanted: every count goes up by what
+// wantCounts reads a topic of counts, read_committed, until its latest values are those wanted: every count goes up by what
 // its transaction added, so a duplicate would overshoot and a loss would never arrive.
-func wantCounts(t *testing.T, addr string, want map[string]int64) {
+func wantCounts(t *testing.T, addr, topic string, want map[string]int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumeTopics("word-counts"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	if err != nil {
 		t.Fatal(err)

@@ -40,6 +40,9 @@ func TestGolden(t *testing.T) {
 					t.Fatal(err)
 				}
 				return ""
+			case "registry":
+				w.serveRegistry(t)
+				return ""
 			case "join":
 				return w.join(t, d.Input)
 			case "begin":
@@ -77,6 +80,12 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
+	return w
+}
+
+// serveRegistry starts the schema registry, for scripts that want one: it has topics and transactions of its own.
+func (w *world) serveRegistry(t *testing.T) {
+	var err error
 	w.registry, err = registry.Start(t.Context(), registry.Config{Listen: "127.0.0.1:0",
 		ClientOpts: []kgo.Opt{kgo.SeedBrokers(w.broker.Addr()), kgo.Dialer(w.broker.Dialer())}})
 	if err != nil {
@@ -87,7 +96,6 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	return w
 }
 
 // leat runs a command line. In it DIR stands for the test's folder, '…' quotes, and \n ends nothing: standard input follows.
@@ -98,6 +106,9 @@ func (w *world) leat(t *testing.T, line, stdin string) string {
 		case "LEAT_BOOTSTRAP_SERVER":
 			return w.broker.Addr()
 		case "LEAT_REGISTRY":
+			if w.registry == nil {
+				return ""
+			}
 			return "http://" + w.registry.Addr()
 		}
 		return ""
@@ -136,7 +147,9 @@ var masks = []struct{ pattern, with string }{
 	{`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`, "<uuid>"},
 	{`\b[\w-]*-<uuid>`, "<member>"},
 	{`\b[A-Za-z0-9_+/-]{22}(==)?( |"|\t|\n)`, "<id>$2"},
-	{`crc: \d+`, "crc: <crc>"},
+	{`(crc|producerId): \d+`, "$1: <n>"},
+	{`((SECONDS|ANSWER-MS|seconds|per_second|_ms|answer_ms)\t)[\d.]+`, "$1<figure>"},
+	{`\b\d+ APIs`, "<n> APIs"},
 	{` {2,}`, "  "},
 }
 
