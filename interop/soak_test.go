@@ -304,7 +304,7 @@ func (s *soak) outcome(txn string, o outcome) {
 
 // produceKeys writes rising numbers to a few keys of the compacted topic.
 func (s *soak) produceKeys() {
-	cl := s.client(kgo.ProducerBatchCompression(kgo.NoCompression()))
+	cl := s.client(kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(32<<10)) // no batch is larger than a segment
 	defer cl.Close()
 	for n := 1; !s.stopped(); n++ {
 		key := fmt.Sprint("k", n%50)
