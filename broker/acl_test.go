@@ -152,6 +152,8 @@ func apiNeeds() map[string]needs {
 		"reassignments":   {&kmsg.ListPartitionReassignmentsRequest{}, 0, []auth.Binding{onKafka(opDescribe)}},
 		"scram":           {&kmsg.DescribeUserSCRAMCredentialsRequest{}, 0, []auth.Binding{onKafka(opDescribe)}},
 		"alter scram":     {&kmsg.AlterUserSCRAMCredentialsRequest{Deletions: []kmsg.AlterUserSCRAMCredentialsRequestDeletion{{Name: "n", Mechanism: 1}}}, 0, []auth.Binding{onKafka(opAlter)}},
+		"quotas":          {&kmsg.DescribeClientQuotasRequest{}, 1, []auth.Binding{onKafka(opDescribeConfigs)}},
+		"alter quotas":    {&kmsg.AlterClientQuotasRequest{ValidateOnly: true, Entries: []kmsg.AlterClientQuotasRequestEntry{{}}}, 1, []auth.Binding{onKafka(opAlterConfigs)}},
 		"producers":       {&kmsg.DescribeProducersRequest{Topics: []kmsg.DescribeProducersRequestTopic{{Topic: "t", Partitions: []int32{0}}}}, 0, []auth.Binding{onTopic(opRead)}},
 		"transactions":    {&kmsg.DescribeTransactionsRequest{TransactionalIDs: []string{"x"}}, 0, []auth.Binding{onTxn(opDescribe)}},
 		"group heartbeat": {&kmsg.ConsumerGroupHeartbeatRequest{Group: "g", SubscribedTopicNames: []string{"t"}}, 0, []auth.Binding{onGroup(opRead), onTopic(opDescribe)}},
@@ -187,8 +189,8 @@ func TestEveryAPIAsksForWhatItNeeds(t *testing.T) {
 			t.Errorf("%s with everything: codes %v", name, got)
 		}
 	}
-	// Those that leave out what one may not see, or are open to all; and those of the quotas, see quota_test.go.
-	for _, key := range []int16{16, 17, 18, 36, 48, 49, 60, 66} {
+	// Those that leave out what one may not see, or are open to all.
+	for _, key := range []int16{16, 17, 18, 36, 60, 66} {
 		asked[key] = true
 	}
 	for _, row := range b.routes {

@@ -57,7 +57,7 @@ func serveFetch(b *Broker, c *conn, r *request) (response, error) {
 	if err := b.fetches.begin(req, r.version >= 13, r.received); err != nil {
 		return &fetchResponse{code: err.Code}, nil
 	}
-	req.maxBytes = min(req.maxBytes, b.cfg.MaxFetchBytes)
+	req.maxBytes = min(req.maxBytes, c.fetchLimit(r.clientID))
 	table := b.topics.Load()
 	resolveFetch(table, req, r.version)
 	b.authorizeFetch(c, table, req)
@@ -346,6 +346,16 @@ type fetchResponse struct {
 	budget int64
 }
 
+// recordBytes is the size of the records in the answer.
+func (f *fetchResponse) recordBytes() (n int) {
+	if f.req != nil {
+		for i := range f.req.parts {
+			n += len(f.req.parts[i].batches)
+		}
+	}
+	return n
+}
+
 func (f *fetchResponse) await(context.Context) (reply, error) { return f, nil }
 
 func (f *fetchResponse) appendTo(out *outFrame) {
@@ -354,7 +364,7 @@ func (f *fetchResponse) appendTo(out *outFrame) {
 		out.own(f.buf)
 		out.budget = f.budget
 	}
-	out.buf = wire.AppendInt32(out.buf, 0) // throttle
+	out.buf = wire.AppendInt32(out.buf, out.throttle)
 	if v >= 7 {
 		out.buf = wire.AppendInt16(out.buf, f.code)
 		session := int32(0)

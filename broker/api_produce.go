@@ -243,7 +243,7 @@ func (p *produceResponse) appendTo(f *outFrame) {
 		parts = parts[t.count:]
 		dst = wire.AppendTags(dst, flexible)
 	}
-	dst = wire.AppendInt32(dst, 0) // throttle
+	dst = wire.AppendInt32(dst, f.throttle)
 	f.buf = wire.AppendTags(dst, flexible)
 }
 

@@ -23,6 +23,8 @@ func securityRoutes() []route {
 		{key: 29, min: 0, max: 3, serve: serveDescribeACLs},
 		{key: 30, min: 0, max: 3, serve: serveCreateACLs},
 		{key: 31, min: 0, max: 3, serve: serveDeleteACLs},
+		{key: 48, min: 0, max: 1, serve: serveDescribeClientQuotas},
+		{key: 49, min: 0, max: 1, serve: serveAlterClientQuotas},
 		{key: 50, min: 0, max: 0, serve: serveDescribeUserSCRAMCredentials},
 		{key: 51, min: 0, max: 0, serve: serveAlterUserSCRAMCredentials},
 	}

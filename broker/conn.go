@@ -16,6 +16,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatstream/leat/broker/internal/quota"
 	"github.com/leatstream/leat/broker/internal/wire"
 )
 
@@ -46,13 +47,15 @@ type conn struct {
 	writer  sync.WaitGroup // the writer itself
 	saidAPI bool           // the client's software name has been logged
 
+	muted     time.Time // until when the client's quota keeps the connection unread; the reader's
 	who       identity
 	advertise string // the address that the listener's configuration gives, "" if none
 }
 
 type queued struct {
-	resp response
-	out  *outFrame
+	resp     response
+	out      *outFrame
+	clientID string
 }
 
 // errClosing ends a connection without a word in the log.
@@ -117,6 +120,9 @@ func (c *conn) serve() (err error) {
 
 // next reads, serves and answers one request.
 func (c *conn) next() error {
+	if err := c.rest(); err != nil {
+		return err
+	}
 	size, key, err := c.readPrefix()
 	if err != nil {
 		return err
@@ -171,7 +177,9 @@ func (c *conn) serveFrame(row *route, size int, weight int64) (*request, respons
 	if r.key != keyProduce {
 		c.unsent.Wait() // earlier produce requests are answered first; they read the same state
 	}
+	began := time.Now()
 	resp, err := c.b.serveGuarded(c, row, r)
+	c.served(r, size, time.Since(began))
 	r.raw = nil
 	return r, resp, err
 }
@@ -237,11 +245,12 @@ func (c *conn) readFrame(size int, pooled bool) (*buffer, error) {
 // respond answers a request, or has the writer do it.
 func (c *conn) respond(r *request, resp response) error {
 	out := newOutFrame(&c.b.pool, r.version, r.correlation, r.flexible && r.key != keyAPIVersions)
+	out.throttle = c.throttle()
 	if p, ok := resp.(pipelinable); ok && (!p.settled() || c.queue != nil) {
-		return c.enqueue(queued{resp, out})
+		return c.enqueue(queued{resp, out, r.clientID})
 	}
 	c.unsent.Wait()
-	return c.send(queued{resp, out})
+	return c.send(queued{resp, out, r.clientID})
 }
 
 // pipelinable responses may wait while the connection's next produce requests are appended.
@@ -291,6 +300,10 @@ func (c *conn) send(q queued) error {
 	}
 	if rep == nil {
 		return nil
+	}
+	if f, ok := rep.(*fetchResponse); ok { // sent by the reader, as all but produce responses
+		c.use(quota.ConsumeRate, q.clientID, float64(f.recordBytes()))
+		q.out.throttle = c.throttle()
 	}
 	rep.appendTo(q.out)
 	if q.out.budget > 0 {

@@ -10,6 +10,8 @@ import (
 type outFrame struct {
 	// version is the request's, which the response is encoded for.
 	version int16
+	// throttle is how many milliseconds the client's quota makes it wait.
+	throttle int32
 	// buf holds the size prefix, the header and what is encoded. Replies append to it.
 	buf []byte
 

@@ -81,5 +81,8 @@ type kmsgReply struct{ resp kmsg.Response }
 
 func (k kmsgReply) appendTo(f *outFrame) {
 	k.resp.SetVersion(f.version)
+	if t, ok := k.resp.(kmsg.SetThrottleResponse); ok && f.throttle > 0 {
+		t.SetThrottle(f.throttle)
+	}
 	f.buf = k.resp.AppendTo(f.buf)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/leatstream/leat/broker/internal/auth"
 	"github.com/leatstream/leat/broker/internal/meta"
+	"github.com/leatstream/leat/broker/internal/quota"
 )
 
 // Listener is an address with a way of its own to find out who a client is.
@@ -64,14 +65,17 @@ type Security struct {
 	// MaxCredentials and MaxBindings bound what administrators can store: SCRAM credentials, and entries of the access control
 	// lists. 0 means 10,000 each.
 	MaxCredentials, MaxBindings int
+	// MaxQuotas is how many users, client ids and pairs of them administrators can give quotas. 0 means 10,000.
+	MaxQuotas int
 }
 
 func (s *Security) withDefaults() error {
 	setDefault(&s.Timeout, 10*time.Second)
 	setDefault(&s.MaxCredentials, 10_000)
 	setDefault(&s.MaxBindings, 10_000)
+	setDefault(&s.MaxQuotas, 10_000)
 	for name, v := range map[string]int64{
-		"Timeout": int64(s.Timeout), "MaxCredentials": int64(s.MaxCredentials), "MaxBindings": int64(s.MaxBindings), "MaxSession": int64(s.MaxSession) + 1,
+		"Timeout": int64(s.Timeout), "MaxCredentials": int64(s.MaxCredentials), "MaxBindings": int64(s.MaxBindings), "MaxQuotas": int64(s.MaxQuotas), "MaxSession": int64(s.MaxSession) + 1,
 	} {
 		if v < 1 {
 			return fmt.Errorf("broker: Config.Security.%s is negative", name)
@@ -108,12 +112,15 @@ func (l *Listener) authenticates() bool {
 
 // security is the broker's security in force. It is set up once, when the metadata has been replayed.
 type security struct {
-	mapping    auth.Mapping
-	bindings   sync.Mutex       // held over a change of the access control lists
-	authorizer *auth.Authorizer // nil: everyone may do everything
-	bootstrap  map[scramKey]auth.Credential
-	decoy      []byte
-	decoyCred  auth.Credential
+	mapping  auth.Mapping
+	bindings sync.Mutex // held over a change of the access control lists
+	quotas   *quota.Table
+	// quotaChanges is held over a change of the quotas.
+	quotaChanges sync.Mutex
+	authorizer   *auth.Authorizer // nil: everyone may do everything
+	bootstrap    map[scramKey]auth.Credential
+	decoy        []byte
+	decoyCred    auth.Credential
 }
 
 type scramKey struct {
@@ -126,6 +133,9 @@ func (k scramKey) name() string { return string(k.mechanism) + "/" + k.user }
 
 // secure sets up security from the configuration and the metadata.
 func (b *Broker) secure() (err error) {
+	if err := b.loadQuotas(); err != nil {
+		return err
+	}
 	s := &b.cfg.Security
 	if b.mapping, err = auth.ParseMapping(s.CertificateRules); err != nil {
 		return fmt.Errorf("broker: Config.Security.CertificateRules: %w", err)
