@@ -146,14 +146,14 @@ func (w *TimeWindowedCogroupedKStream[K, A]) Aggregate(into WindowStore[K, A], z
 	parts, merged := w.c.nodes(d)
 	out := w.w.table[K, A](w.c.b, d, merged, w.final)
 	for i, p := range w.c.parts {
-		p.windows(out, d, parts[i], w.w, cogroupClock(d, i, w.final), zero)
+		p.windows(out, d, parts[i], w.w, cogroupClock(d, i), zero)
 	}
 	return out
 }
 
 // cogroupClock names the observed time of one stream.
-func cogroupClock(d *storeDef, part int, final bool) string {
-	if part == 0 || final {
+func cogroupClock(d *storeDef, part int) string {
+	if part == 0 {
 		return d.spec.Name
 	}
 	return fmt.Sprintf("%s#%d", d.spec.Name, part)
@@ -187,7 +187,7 @@ func (w *SessionWindowedCogroupedKStream[K, A]) Aggregate(into SessionStore[K, A
 	parts, merged := w.c.nodes(d)
 	out := w.w.table[K, A](w.c.b, d, merged, w.final)
 	for i, p := range w.c.parts {
-		p.sessions(out, d, parts[i], w.w, cogroupClock(d, i, w.final), zero, merge)
+		p.sessions(out, d, parts[i], w.w, cogroupClock(d, i), zero, merge)
 	}
 	return out
 }

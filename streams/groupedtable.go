@@ -54,7 +54,7 @@ func (t *WindowedKTable[K, V]) GroupBy[K2, V2 any](f func(Windowed[K], V) (K2, V
 
 // Named names the one repartition topic that all aggregates of this grouping then share.
 func (g *KGroupedTable[K, V]) Named(name string) *KGroupedTable[K, V] {
-	g.name = name
+	g.name, g.node.Name = name, name
 	return g
 }
 

@@ -201,7 +201,8 @@ func (w SessionWindows) store[K, A any](b *Builder, into SessionStore[K, A], key
 
 // table is the table of sessions at a node.
 func (w SessionWindows) table[K, A any](b *Builder, d *storeDef, node *graph.Node, final bool) *WindowedKTable[K, A] {
-	out := &WindowedKTable[K, A]{b: b, node: node, out: &stage[Windowed[K], change[A]]{}, session: true, final: final, wait: ms(w.gap + w.grace)}
+	out := &WindowedKTable[K, A]{b: b, node: node, out: &stage[Windowed[K], change[A]]{}, session: true, final: final,
+		wait: ms(w.gap + w.grace), sealed: new(bool)}
 	out.key, _ = d.spec.Key.(serde.Serde[K])
 	out.val, _ = d.spec.Value.(serde.Serde[A])
 	out.old = func() bool { d.keepOld = true; return !final }
@@ -218,7 +219,7 @@ func sessionInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *
 			return nil
 		}
 		n := &sessionNode[K, V, A]{node: node, w: w, st: st, trail: trailOf(o, d.spec.Name, out.key), steps: steps(node), flat: st.Flat(), raw: raw,
-			next: out.out.open(o), final: out.final, clock: clockOf(o, clock), nullKey: nullTest[K]()}
+			next: out.out.open(o), final: out.final, sealed: *out.sealed, clock: clockOf(o, out.clock(d, clock)), nullKey: nullTest[K]()}
 		n.start(o.task.Cursor())
 		return n.process
 	})

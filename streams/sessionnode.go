@@ -20,6 +20,8 @@ type sessionNode[K, V, A any] struct {
 	nullKey func(K) bool
 	clock   *clock // closed: the last end whose final results have gone out
 	final   bool
+	sealed  bool  // see WindowedKTable
+	open    int64 // the earliest end of a session that may still change, for the record in hand
 	flat    bool
 	raw     bool
 	found   []state.Span // of the record in hand
@@ -56,9 +58,14 @@ func (n *sessionNode[K, V, A]) process(c *cursor, k K, v V) error {
 		c.Task.Counters.NullDropped++
 		return nil
 	}
+	n.open = 0
+	if n.sealed {
+		n.open = n.firstOpen() + 1 // before this record: what was to go out then has
+	}
 	if c.Time > *n.clock.observed {
 		*n.clock.observed = c.Time
 	}
+	n.open = max(n.open, n.firstOpen())
 	if err := unlessSkipped(n.add(c, k, v)); err != nil {
 		return err
 	}
@@ -87,7 +94,7 @@ func (n *sessionNode[K, V, A]) add(c *cursor, k K, v V) error {
 	if err != nil {
 		return storeFailed(c, n.node, err)
 	}
-	if merged.End < n.firstOpen() {
+	if merged.End < n.open {
 		c.Task.Counters.Late++
 		return nil
 	}
@@ -110,8 +117,8 @@ func (n *sessionNode[K, V, A]) add(c *cursor, k K, v V) error {
 func (n *sessionNode[K, V, A]) touching(c *cursor, enc []byte, k K) (merged state.Span, err error) {
 	merged = state.Span{Start: c.Time, End: c.Time}
 	from := c.Time - n.w.gap
-	if n.final {
-		from = max(from, n.firstOpen())
+	if n.final || n.sealed {
+		from = max(from, n.open)
 	}
 	if n.found, err = n.st.Find(n.found[:0], enc, from, c.Time+n.w.gap); err != nil {
 		return merged, err

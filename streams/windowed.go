@@ -111,7 +111,8 @@ func (w *Windows) store[K, A any](b *Builder, into WindowStore[K, A], key serde.
 
 // table is the table of windows at a node.
 func (w *Windows) table[K, A any](b *Builder, d *storeDef, node *graph.Node, final bool) *WindowedKTable[K, A] {
-	out := &WindowedKTable[K, A]{b: b, node: node, out: &stage[Windowed[K], change[A]]{}, size: w.width(), final: final, wait: ms(w.grace)}
+	out := &WindowedKTable[K, A]{b: b, node: node, out: &stage[Windowed[K], change[A]]{}, size: w.width(), final: final, wait: ms(w.lingers()),
+		sealed: new(bool)}
 	out.key, _ = d.spec.Key.(serde.Serde[K])
 	out.val, _ = d.spec.Value.(serde.Serde[A])
 	out.old = func() bool { d.keepOld = true; return !final }
@@ -129,7 +130,8 @@ func windowInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *s
 			return nil
 		}
 		n := &windowNode[K, V, A]{node: node, w: w, st: st, trail: trailOf(o, d.spec.Name, out.key), step: steps(node), flat: st.Flat(), raw: raw,
-			next: out.out.open(o), final: out.final, clock: clockOf(o, clock), nullKey: nullTest[K](), late: late.open(o)}
+			next: out.out.open(o), final: out.final, clock: clockOf(o, out.clock(d, clock)), nullKey: nullTest[K](), late: late.open(o)}
+		n.sealed = *out.sealed
 		n.start(o.task.Cursor())
 		return n.process
 	})
@@ -139,6 +141,14 @@ func windowInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *s
 type clock struct {
 	observed *int64 // stream time of this node; -1 at first
 	closed   int64  // start of the last window whose final result has gone out; negative if none
+}
+
+// clock is the name of an aggregating node's observed time: that of the table, once results are final.
+func (t *WindowedKTable[K, V]) clock(d *storeDef, own string) string {
+	if t.final || *t.sealed {
+		return d.spec.Name
+	}
+	return own
 }
 
 // clockAs is the key in opening.memo of a clock.

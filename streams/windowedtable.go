@@ -19,8 +19,12 @@ type WindowedKTable[K, V any] struct {
 	final bool
 	// session says that the windows are sessions.
 	session bool
-	// wait is how long after a window's end it may still change.
+	// wait is how long after a window's end it may still change. A window that contains its end, and has no grace, may at
+	// its end.
 	wait time.Duration
+	// sealed makes the aggregate refuse, at the instant when wait has passed, what would change a window: its result has
+	// gone out. Shared by the tables that are made of one.
+	sealed *bool
 }
 
 // windowed is the serde of the table's keys on topics; nil if that of the key within is not known.
@@ -62,7 +66,7 @@ func (t *WindowedKTable[K, V]) MapValues[V2 any](f func(Windowed[K], V) (V2, err
 func windowedRows[K, V, V2 any](t *WindowedKTable[K, V], prefix string, tight bool, f func(Windowed[K], V) (V2, bool, error)) *WindowedKTable[K, V2] {
 	node := t.b.g.Add(graph.Processor, t.b.g.Next(prefix), t.node)
 	old := tight
-	out := &WindowedKTable[K, V2]{b: t.b, node: node, out: &stage[Windowed[K], change[V2]]{}, size: t.size, session: t.session, wait: t.wait,
+	out := &WindowedKTable[K, V2]{b: t.b, node: node, out: &stage[Windowed[K], change[V2]]{}, size: t.size, session: t.session, wait: t.wait, sealed: t.sealed,
 		key: t.key, val: carry[V2](t.val), final: t.final, old: func() bool { old = old || t.old(); return old }}
 	row := rowOf(node, f)
 	t.out.to(func(o *opening) fn[Windowed[K], change[V]] {

@@ -21,6 +21,7 @@ type windowNode[K, V, A any] struct {
 	nullVal func(V) bool // of sliding windows, which drop null values
 	clock   *clock
 	final   bool
+	sealed  bool // see WindowedKTable
 	flat    bool
 	raw     bool
 
@@ -101,7 +102,8 @@ func (n *windowNode[K, V, A]) process(c *cursor, k K, v V) error {
 		return nil
 	}
 	observed := n.clock.observed
-	if c.Time > *observed {
+	before := *observed
+	if c.Time > before {
 		*observed = c.Time
 	}
 	open := *observed - n.w.grace // windows that end later are open
@@ -121,6 +123,9 @@ func (n *windowNode[K, V, A]) process(c *cursor, k K, v V) error {
 			}
 		}
 	case sliding:
+		if n.sealed && n.w.grace > 0 {
+			open = max(open, before-n.w.grace+1)
+		}
 		refused, err = n.slide(c, enc, k, v, open)
 	default:
 		refused, err = n.each(c, enc, k, v, open)

@@ -187,6 +187,14 @@ func (w *Windows) lastClosed(observed int64) int64 {
 	return (open - w.size) / w.advance * w.advance
 }
 
+// lingers is how long after its end a window may still change, in milliseconds. One that contains its end does so there.
+func (w *Windows) lingers() int64 {
+	if w.kind == sliding {
+		return max(1, w.grace)
+	}
+	return w.grace
+}
+
 // live is how long after its start a window is needed; 0: for ever. A sliding window is looked at beyond its own life, as
 // what the windows of late records begin with.
 func (w *Windows) live() time.Duration {

@@ -316,7 +316,9 @@ func (d *Driver) commitTask(task *engine.Task) {
 			changed = append(changed, func() { slots.Changed(slot) })
 		}
 		if topic := d.changelog(task, s.Name()); topic != "" {
-			d.append(&kgo.Record{Topic: topic, Partition: task.ID().Partition, Key: slices.Clone(key), Value: slices.Clone(value), Timestamp: time.UnixMilli(ts)})
+			_, spec := d.plan.Store(s.Name())
+			d.append(&kgo.Record{Topic: topic, Partition: task.ID().Partition, Key: slices.Clone(key), Value: slices.Clone(value),
+				Headers: spec.Headers, Timestamp: time.UnixMilli(ts)})
 		}
 		return nil
 	})

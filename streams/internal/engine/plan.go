@@ -137,6 +137,8 @@ type StoreSpec struct {
 	RetentionMillis int64
 	SizeMillis      int64             // of a window store's windows; 0: not one size
 	Overrides       map[string]string // topic configs of the user
+	// Headers go with every record of the changelog. They must not be changed.
+	Headers []kgo.RecordHeader
 	// Key and Value are the serdes, as declared; streams.View uses them.
 	Key, Value any
 }

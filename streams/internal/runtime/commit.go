@@ -71,7 +71,7 @@ func (w *worker) changelog(t *task, store state.Store, key, value []byte, ts int
 		return nil
 	}
 	r := w.pool.Get()
-	r.Topic, r.Partition, r.Key, r.Value = s.changelog, t.id.Partition, key, value
+	r.Topic, r.Partition, r.Key, r.Value, r.Headers = s.changelog, t.id.Partition, key, value, s.headers
 	r.Timestamp = time.UnixMilli(ts)
 	w.sent += int64(len(key) + len(value) + 64)
 	t.wrote = true
