@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -25,45 +27,60 @@ func TestWordCountSurvivesKill(t *testing.T) {
 	run(t, "..", nil, "go", "build", "-o", bin, "./examples/wordCount")
 	against(t, func(t *testing.T, addr string) {
 		const lines, kills = 30_000, 3
-		seed := time.Now().UnixNano()
-		t.Logf("seed %d", seed)
-		rnd := rand.New(rand.NewSource(seed))
+		w := newWords(t, addr)
 		data := t.TempDir()
-		want := map[string]int64{}
-		cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic("lines"), kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(-1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer cl.Close()
-		feed := func(n int) {
-			for range n {
-				words := make([]string, 1+rnd.Intn(8))
-				for i := range words {
-					words[i] = fmt.Sprintf("word%d", rnd.Intn(2000))
-					want[words[i]]++
-				}
-				cl.Produce(t.Context(), &kgo.Record{Value: []byte(strings.Join(words, " "))}, func(_ *kgo.Record, err error) {
-					if err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			if err := cl.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
 		for range kills {
 			app := startApp(t, bin, "--bootstrap-server", addr, "--data", data)
-			feed(lines / (kills + 1))
-			<-time.After(time.Duration(50+rnd.Intn(400)) * time.Millisecond) // somewhere in the middle of the work
+			w.feed(lines / (kills + 1))
+			<-time.After(time.Duration(50+w.rnd.Intn(400)) * time.Millisecond) // somewhere in the middle of the work
 			app.Process.Kill()
 			app.Wait()
 		}
 		app := startApp(t, bin, "--bootstrap-server", addr, "--data", data)
-		feed(lines / (kills + 1))
+		w.feed(lines / (kills + 1))
 		defer func() { app.Process.Kill(); app.Wait() }()
-		wantCounts(t, addr, "word-counts", want)
+		wantCounts(t, addr, "word-counts", w.want)
 	})
+}
+
+// words writes lines of random words and counts them.
+type words struct {
+	t    *testing.T
+	cl   *kgo.Client
+	rnd  *rand.Rand
+	want map[string]int64
+}
+
+func newWords(t *testing.T, addrs string) *words {
+	t.Helper()
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(addrs, ",")...), kgo.DefaultProduceTopic("lines"), kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return &words{t, cl, rand.New(rand.NewSource(seed)), map[string]int64{}}
+}
+
+// feed returns when n lines are acknowledged.
+func (w *words) feed(n int) {
+	w.t.Helper()
+	for range n {
+		words := make([]string, 1+w.rnd.Intn(8))
+		for i := range words {
+			words[i] = fmt.Sprintf("word%d", w.rnd.Intn(2000))
+			w.want[words[i]]++
+		}
+		w.cl.Produce(w.t.Context(), &kgo.Record{Value: []byte(strings.Join(words, " "))}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				w.t.Error(err)
+			}
+		})
+	}
+	if err := w.cl.Flush(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // startApp starts the program and waits for the line that says it is ready.
@@ -114,7 +131,7 @@ func wantCounts(t *testing.T, addr, topic string, want map[string]int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(addr, ",")...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	if err != nil {
 		t.Fatal(err)
@@ -133,6 +150,7 @@ func wantCounts(t *testing.T, addr, topic string, want map[string]int64) {
 	for missing() > 0 {
 		fs := cl.PollFetches(ctx)
 		if ctx.Err() != nil {
+			whereItStands(t, cl)
 			t.Fatalf("%d of %d words are not at their count: %v", missing(), len(want), ctx.Err())
 		}
 		for r := range fs.RecordsAll() {
@@ -144,6 +162,33 @@ func wantCounts(t *testing.T, addr, topic string, want map[string]int64) {
 			if n > want[string(r.Key)] {
 				t.Fatalf("%s was counted %d times, want %d", r.Key, n, want[string(r.Key)])
 			}
+		}
+	}
+}
+
+// whereItStands logs how far the application and the log have come.
+func whereItStands(t *testing.T, cl *kgo.Client) {
+	adm := kadm.NewClient(cl)
+	ends, err := adm.ListEndOffsets(t.Context())
+	stable, err2 := adm.ListCommittedOffsets(t.Context())
+	group, err3 := adm.FetchOffsets(t.Context(), "word-count")
+	members, err4 := adm.DescribeGroups(t.Context(), "word-count")
+	if err := errors.Join(err, err2, err3, err4); err != nil {
+		t.Log(err)
+	}
+	ends.Each(func(o kadm.ListedOffset) {
+		if strings.HasPrefix(o.Topic, "__") || o.Offset == 0 {
+			return
+		}
+		lso, _ := stable.Lookup(o.Topic, o.Partition)
+		at, _ := group.Lookup(o.Topic, o.Partition)
+		t.Logf("%s/%d: stable %d of %d, committed %d", o.Topic, o.Partition, lso.Offset, o.Offset, at.At)
+	})
+	for _, g := range members.Sorted() {
+		t.Logf("group %s: %s, %d members", g.Group, g.State, len(g.Members))
+		for _, m := range g.Members {
+			a, _ := m.Assigned.AsConsumer()
+			t.Logf("member %s: %+v", m.MemberID, a)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func topology() (*streams.Topology, error) {
 }
 
 func main() {
-	server := flag.String("bootstrap-server", "", "cluster to run on, host:port; empty: a broker in this process, on localhost:9092")
+	server := flag.String("bootstrap-server", "", "cluster to run on, host:port or several with commas between; empty: a broker in this process, on localhost:9092")
 	data := flag.String("data", ".leat", "directory of the state stores and of the embedded broker")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -66,7 +66,7 @@ func run(ctx context.Context, server, data string) (err error) {
 	if err != nil {
 		return err
 	}
-	app, err := streams.New(t, streams.Config{AppID: "word-count", Brokers: []string{server}, StateDir: data + "/word-count", Logger: log})
+	app, err := streams.New(t, streams.Config{AppID: "word-count", Brokers: strings.Split(server, ","), StateDir: data + "/word-count", Logger: log})
 	if err != nil {
 		return err
 	}

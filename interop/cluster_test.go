@@ -1,0 +1,62 @@
+//go:build interop
+
+package interop
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestClusterSurvivesBrokersAndInstances runs two instances of examples/wordCount on three Apache Kafka nodes, every topic
+// replicated three times, and has them die while they work: one instance by SIGKILL again and again, each broker once, and
+// the other instance leaves and comes back. Every word has to be counted exactly once.
+func TestClusterSurvivesBrokersAndInstances(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "wordCount")
+	run(t, "..", nil, "go", "build", "-o", bin, "./examples/wordCount")
+	nodes := apacheKafkas(t, 3)
+	addrs := make([]string, len(nodes))
+	for i, n := range nodes {
+		addrs[i] = n.addr
+	}
+	all := strings.Join(addrs, ",")
+	w := newWords(t, all)
+	one, two := t.TempDir(), t.TempDir()
+	first, second := startApp(t, bin, "--bootstrap-server", all, "--data", one), startApp(t, bin, "--bootstrap-server", all, "--data", two)
+	for i, node := range nodes {
+		w.feed(3_000)
+		first.Process.Kill()
+		first.Wait()
+		node.kill()
+		w.feed(3_000) // by the two that are left
+		first = startApp(t, bin, "--bootstrap-server", all, "--data", one)
+		node.start(t)
+		if i == 1 {
+			second.Process.Signal(syscall.SIGTERM)
+			if err := second.Wait(); err != nil {
+				t.Errorf("the second instance did not stop cleanly: %v", err)
+			}
+		}
+		node.wait(t)
+		w.feed(3_000)
+		if i == 1 {
+			second = startApp(t, bin, "--bootstrap-server", all, "--data", two)
+		}
+	}
+	defer func() {
+		for _, app := range []*exec.Cmd{first, second} {
+			if t.Failed() {
+				app.Process.Signal(syscall.SIGQUIT) // it says where it stands
+			} else {
+				app.Process.Kill()
+			}
+			app.Wait()
+		}
+	}()
+	began := time.Now()
+	wantCounts(t, all, "word-counts", w.want)
+	t.Logf("the counts were there %s after the last line", time.Since(began).Round(time.Millisecond))
+}
