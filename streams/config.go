@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/metric"
 )
 
 // Guarantee says how often a record takes effect when instances crash.
@@ -88,6 +89,8 @@ type Config struct {
 	AcceptPlan string
 	// Listen is the address for queries from other instances. Only "" is built so far: queries are local.
 	Listen string
+	// MeterProvider gets what there is to measure (docs/running.md lists it). Nil: nothing is measured, which costs nothing.
+	MeterProvider metric.MeterProvider
 	// Logger gets what the application has to say. Nil: nothing is logged.
 	Logger *slog.Logger
 }

@@ -45,6 +45,8 @@ type TaskStatus struct {
 	// Remaining is how many changelog offsets its state is behind, of a task that is not TaskRunning; -1 while that is not
 	// known.
 	Remaining int64
+	// Lag is how many offsets of its inputs a TaskRunning task has not committed, as of its last commit.
+	Lag int64
 }
 
 // Tasks lists the tasks that this instance has or keeps copies of, by id; nil while Run does not work.
@@ -57,7 +59,7 @@ func (a *App) Tasks() []TaskStatus {
 	}
 	var all []TaskStatus
 	for _, s := range rt.Statuses() {
-		all = append(all, TaskStatus{ID: s.ID.String(), Role: roles[s.Role], Worker: s.Worker, Remaining: s.Remaining})
+		all = append(all, TaskStatus{ID: s.ID.String(), Role: roles[s.Role], Worker: s.Worker, Remaining: s.Remaining, Lag: s.Lag})
 	}
 	return all
 }

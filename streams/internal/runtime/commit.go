@@ -16,6 +16,7 @@ func (w *worker) commit(ctx context.Context) error {
 		w.refresh()
 		return nil
 	}
+	began := time.Now()
 	fp := w.rt.cfg.Failpoints
 	if err := fp.Hit(failpoint.CommitBegin); err != nil {
 		return err
@@ -35,6 +36,10 @@ func (w *worker) commit(ctx context.Context) error {
 	}
 	w.slab.Reset()
 	w.moved, w.sent = false, 0
+	for _, t := range w.tasks {
+		t.noteLag()
+	}
+	w.rt.metrics.committed(ctx, w, time.Since(began))
 	return fp.Hit(failpoint.BatchQueued)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/engine"
@@ -53,7 +54,8 @@ type Config struct {
 
 	OnError    engine.ErrorPolicy // nil: fail
 	Logger     *slog.Logger
-	Failpoints *failpoint.Set // nil: none
+	Meters     metric.MeterProvider // nil: nothing is measured
+	Failpoints *failpoint.Set       // nil: none
 }
 
 // Runtime runs a plan. Make it with New, then call Run once.
@@ -63,6 +65,7 @@ type Runtime struct {
 	restorer *restorer
 	follower *follower
 	purger   *purger
+	metrics  *metrics  // nil: nothing is measured
 	workers  []*worker // made under mu
 	layout   []subTopology
 	globals  *globals        // nil: the plan has none
@@ -182,7 +185,7 @@ func (rt *Runtime) Restored() int64 { return rt.replayed.Load() }
 
 // Run works until ctx is done, then commits and returns nil; or until something fails for good. It returns when every
 // goroutine that it started has ended.
-func (rt *Runtime) Run(ctx context.Context) error {
+func (rt *Runtime) Run(ctx context.Context) (err error) {
 	cl, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.MetadataMinAge(100 * time.Millisecond), kgo.WithLogger(session.NewLogger(rt.cfg.Logger.With("client", "admin"))),
 	}, rt.cfg.Client...)...)
@@ -191,6 +194,10 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	}
 	defer cl.Close()
 	rt.topics = newTopics(cl)
+	if rt.metrics, err = newMetrics(rt, rt.cfg.Meters); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rt.metrics.close()) }()
 	for _, s := range rt.cfg.Plan.Starters {
 		if err := s.Start(ctx); err != nil {
 			return stopped(ctx, fmt.Errorf("start a serde: %w", err))

@@ -25,6 +25,7 @@ type Status struct {
 	Role      Role
 	Worker    int   // who has it, or asked for the copy
 	Remaining int64 // changelog offsets still to be read; -1 while that is not known
+	Lag       int64 // offsets of the inputs that are not committed, as of the last commit
 }
 
 // progress is the Status of an open task, written by its owner and read by anybody.
@@ -32,6 +33,7 @@ type progress struct {
 	role      atomic.Int32
 	worker    atomic.Int32
 	remaining atomic.Int64
+	lag       atomic.Int64
 }
 
 func (p *progress) set(r Role, worker int) {
@@ -48,7 +50,7 @@ func (rt *Runtime) Statuses() []Status {
 		return cmp.Or(a.Sub-b.Sub, int(a.Partition-b.Partition))
 	}) {
 		p := rt.mu.progress[id]
-		all = append(all, Status{ID: id, Role: Role(p.role.Load()), Worker: int(p.worker.Load()), Remaining: p.remaining.Load()})
+		all = append(all, Status{ID: id, Role: Role(p.role.Load()), Worker: int(p.worker.Load()), Remaining: p.remaining.Load(), Lag: p.lag.Load()})
 	}
 	return all
 }

@@ -25,8 +25,9 @@ type task struct {
 	job     *restoreJob
 	running bool
 	*progress
-	wrote   bool // something was sent since the last commit: a position has to go with it, for the group to fence it
-	flushed bool // the stores were flushed and are not sealed
+	measured taskMeasured
+	wrote    bool // something was sent since the last commit: a position has to go with it, for the group to fence it
+	flushed  bool // the stores were flushed and are not sealed
 }
 
 // part is one source partition of a task.
@@ -278,6 +279,18 @@ func (t *task) noteCommitted(at session.Positions) (moved bool) {
 	}
 	t.wrote = false
 	return moved
+}
+
+// noteLag notes how much of the inputs is not committed.
+func (t *task) noteLag() {
+	if !t.running {
+		return
+	}
+	var lag int64
+	for _, p := range t.parts {
+		lag += max(0, p.end-max(p.committed, 0))
+	}
+	t.lag.Store(lag)
 }
 
 // unlogged reports whether the task has a store without a changelog: such a store moves with every position.

@@ -40,10 +40,12 @@ type worker struct {
 	next      time.Time // when to commit
 	refreshed time.Time // when positions were last renewed without a change
 
-	held  bool        // processing is paused
-	waits bool        // for a task that another worker of this process still has open
-	up    atomic.Bool // joined, and every task runs
-	warm  atomic.Bool // a copy has caught up whose task is to move here: the group is to be asked
+	held     bool // processing is paused
+	waits    bool // for a task that another worker of this process still has open
+	measured measured
+
+	up   atomic.Bool // joined, and every task runs
+	warm atomic.Bool // a copy has caught up whose task is to move here: the group is to be asked
 
 	ends struct { // where reading begins at the end of the log; adjust and start agree by it
 		sync.Mutex
@@ -280,6 +282,7 @@ func (w *worker) enqueue(fetches kgo.Fetches) (err error) {
 		if n == 0 {
 			return
 		}
+		w.measured.polled += int64(n)
 		last := f.Records[n-1]
 		recs := f.Records
 		if slices.ContainsFunc(recs, func(r *kgo.Record) bool { return r.Attrs.IsControl() }) {
