@@ -26,7 +26,7 @@ func (w *worker) changes() error {
 		}
 	}
 	if w.balancer.takeStale() {
-		w.log.Info("the topology has changed since the group gave out its tasks: asking it to do so again")
+		w.log.Info("the group gave out its tasks to an earlier run or topology of this instance: asking it to do so again")
 		w.s.Client().ForceRebalance()
 	}
 	if copies, ok := w.balancer.takeCopies(); ok {

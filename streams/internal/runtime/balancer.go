@@ -23,8 +23,10 @@ const protocolName = "leat"
 // member. A task stays with its owner while that is fair; else it goes where its state is: to a member that says so, or to
 // another worker of the same instance. It is cooperative: a task that moves is withheld until its owner has given it up.
 //
-// A static member that comes back with another topology is given what it had, without a rebalance (Kafka's rule): so an
-// assignment says which layout of the member it was made for, and a member that has another one asks for a rebalance.
+// A static member that comes back is given what it had, without a rebalance (Kafka's rule). Two things can be wrong with
+// that, and it asks for a rebalance then. It may have another topology now: an assignment says which layout of the member it
+// was made for. And it may have died between giving tasks up and joining again, for which others wait: an assignment says
+// that the member has to do so, and one that has just begun has nothing to give up.
 type balancer struct {
 	plan     []subTopology
 	instance string        // of this member, for neighbours that share the state directory
@@ -32,7 +34,8 @@ type balancer struct {
 	state    func() []held // tasks that this instance has state of, sorted; nil: none
 	rules    copyRules     // for the copies of state that the leader gives out
 
-	stale  atomic.Bool                   // what we were given is for another layout
+	joined atomic.Bool                   // an assignment has come
+	stale  atomic.Bool                   // the first or any later one is not to be kept to: ask for another
 	copies atomic.Pointer[[]standbyCopy] // what we were given to keep copies of; nil: looked at
 	asks   atomic.Uint32                 // how often we asked: the coordinator ignores a member that says nothing new
 }
@@ -113,7 +116,8 @@ func (b *balancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, e
 		return nil, fmt.Errorf("assignment: %w", err)
 	}
 	if extra, err := parseExtra(a.UserData); err == nil { // else the leader is no member of ours that had anything to say
-		b.stale.Store(extra.layout != b.layout())
+		first := !b.joined.Swap(true)
+		b.stale.Store(extra.layout != b.layout() || first && extra.gives)
 		b.copies.Store(&extra.copies)
 	}
 	m := make(map[string][]int32, len(a.Topics))
@@ -212,8 +216,15 @@ func (b *balancer) Balance(c *kgo.ConsumerBalancer, _ map[string]int32) kgo.Into
 	assign(jobs, members, b.rules.acceptable)
 	b.placeCopies(jobs, members)
 	for _, j := range jobs {
-		if j.to == nil || (j.owner != nil && j.owner != j.to) {
-			continue // nobody can run it, or its owner has to give it up first
+		if j.to == nil {
+			continue // nobody can run it
+		}
+		if j.owner != nil && j.owner != j.to { // who has to give it up first
+			if e, ok := extras[j.owner.member.MemberID]; ok {
+				e.gives = true
+				extras[j.owner.member.MemberID] = e
+			}
+			continue
 		}
 		for topic, ps := range j.sub.partitions(j.n) {
 			j.to.plan[topic] = append(j.to.plan[topic], ps...)

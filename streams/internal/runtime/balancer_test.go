@@ -57,6 +57,7 @@ func balance(t interface{ Fatal(...any) }, plan []subTopology, members []*member
 	given := map[string]map[string][]int32{}
 	for _, a := range into.IntoSyncAssignment() {
 		b := &balancer{plan: plan}
+		b.joined.Store(true)
 		if given[a.MemberID], err = b.ParseSyncAssignment(a.MemberAssignment); err != nil {
 			t.Fatal(err)
 		}
@@ -322,6 +323,40 @@ func TestTaskStaysUntilItsNewOwnerHasItsState(t *testing.T) {
 	}
 }
 
+// A member that dies between giving tasks up and joining again comes back to the same assignment, without a rebalance:
+// the others would wait for ever for what it gave up.
+func TestMemberThatDiedGivingTasksUpAsksForARebalance(t *testing.T) {
+	plan := twoSubs(2)
+	all := map[string][]int32{"orders": {0, 1}, "customers": {0, 1}, "counts-repartition": {0, 1}}
+	var joined []kmsg.JoinGroupResponseMember
+	for _, m := range []*member{{id: "a", instance: "A", owned: all}, {id: "b", instance: "B"}} {
+		jm := kmsg.NewJoinGroupResponseMember()
+		jm.MemberID = m.id
+		jm.ProtocolMetadata = (&balancer{plan: plan, instance: m.instance}).JoinGroupMetadata(slices.Collect(maps.Keys(all)), m.owned, 1)
+		joined = append(joined, jm)
+	}
+	mb, _, err := (&balancer{plan: plan}).MemberBalancer(joined)
+	if err != nil {
+		t.Fatal(err)
+	}
+	into, err := mb.(kgo.GroupMemberBalancerOrError).BalanceOrError(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range into.IntoSyncAssignment() {
+		begun := &balancer{plan: plan}
+		if _, err := begun.ParseSyncAssignment(a.MemberAssignment); err != nil {
+			t.Fatal(err)
+		}
+		if asks := begun.takeStale(); asks != (a.MemberID == "a") {
+			t.Errorf("%s, begun anew, asks for a rebalance: %t; a has tasks to give up, b has not", a.MemberID, asks)
+		}
+		if _, err := begun.ParseSyncAssignment(a.MemberAssignment); err != nil || begun.takeStale() {
+			t.Errorf("%s, in the group, asks for what the client does by itself (%v)", a.MemberID, err)
+		}
+	}
+}
+
 func FuzzUserData(f *testing.F) {
 	f.Add(userData{layout: 1, asks: 2, instance: "i", rack: "r", state: []held{{"0_1", 7}, {"1_2", 0}}}.append(nil))
 	f.Add([]byte{})
@@ -338,7 +373,7 @@ func FuzzUserData(f *testing.F) {
 }
 
 func FuzzExtra(f *testing.F) {
-	f.Add(extra{layout: 1, copies: []standbyCopy{{"0_1", standby}, {"1_2", warmup}}}.append(nil))
+	f.Add(extra{layout: 1, gives: true, copies: []standbyCopy{{"0_1", standby}, {"1_2", warmup}}}.append(nil))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := parseExtra(b)
@@ -346,7 +381,7 @@ func FuzzExtra(f *testing.F) {
 			return
 		}
 		again, err := parseExtra(e.append(nil))
-		if err != nil || !slices.Equal(again.copies, e.copies) || again.layout != e.layout {
+		if err != nil || !slices.Equal(again.copies, e.copies) || again.layout != e.layout || again.gives != e.gives {
 			t.Fatalf("%+v comes back as %+v, %v", e, again, err)
 		}
 	})

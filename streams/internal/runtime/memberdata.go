@@ -27,12 +27,13 @@ type held struct {
 	reaches int64
 }
 
-// extra is the leader's part of an assignment: the layout that the member said it had, and the copies of state that it is
-// to keep.
+// extra is the leader's part of an assignment: the layout that the member said it had, whether it has tasks to give up that
+// others wait for, and the copies of state that it is to keep.
 //
-//	version uint8 (2), layout uint64, list of (task string, kind uint8)
+//	version uint8 (2), layout uint64, gives uint8 (0 or 1), list of (task string, kind uint8)
 type extra struct {
 	layout uint64
+	gives  bool
 	copies []standbyCopy
 }
 
@@ -88,6 +89,11 @@ func parseUserData(b []byte) (u userData, err error) {
 func (e extra) append(dst []byte) []byte {
 	dst = append(dst, memberDataVersion)
 	dst = binary.BigEndian.AppendUint64(dst, e.layout)
+	gives := byte(0)
+	if e.gives {
+		gives = 1
+	}
+	dst = append(dst, gives)
 	dst = binary.AppendUvarint(dst, uint64(len(e.copies)))
 	for _, c := range e.copies {
 		dst = append(appendString(dst, c.task), byte(c.kind))
@@ -99,6 +105,7 @@ func parseExtra(b []byte) (e extra, err error) {
 	r := dataReader{b: b}
 	r.version()
 	e.layout = r.uint64()
+	e.gives = r.byte() != 0
 	for n := r.count(); n > 0 && r.err == nil; n-- {
 		e.copies = append(e.copies, standbyCopy{r.string(), copyKind(r.byte())})
 	}
