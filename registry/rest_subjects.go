@@ -69,6 +69,9 @@ func registerSchema(c *core, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Type == TypeProtobuf {
+		s.Text = "" // clients keep what they are answered in place of what they sent, and Python's sends descriptors
+	}
 	answer := schemaJSON{ID: s.ID, Version: s.Version, GUID: s.GUID, SchemaType: s.typeName(), References: s.References,
 		Metadata: s.Metadata, RuleSet: s.RuleSet, Schema: s.Text}
 	if e := c.version(subject, s.Version, true); e != nil {
