@@ -79,6 +79,12 @@ type Config struct {
 	// log.cleaner.backoff.ms.
 	CompactionInterval time.Duration
 
+	// CheckSchema says why a key or value may not be written to a topic whose configuration leat.key.schema.validation or
+	// leat.value.schema.validation is true: registry.Server.CheckRecord, for example. header is that header of the record in
+	// which serializers name schemas, nil if it has none. It must not wait, and may be called by several goroutines. Nil
+	// refuses everything that such topics are sent.
+	CheckSchema func(topic string, key bool, data, header []byte) error
+
 	// MaxConnections is how many connections may be open at once; more are closed as they come. 0 means 1000.
 	MaxConnections int
 	// MaxRequestBytes is the largest produce request. 0 means 100 MiB, as Kafka's socket.request.max.bytes.

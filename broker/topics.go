@@ -187,6 +187,7 @@ func (b *Broker) logConfig(m meta.Topic, p int32) log.Config {
 		TombstoneRetention: max(milliseconds(s.Long("delete.retention.ms")), 1),
 		RetentionBytes:     s.Long("retention.bytes"),
 		RetentionAge:       milliseconds(s.Long("retention.ms")),
+		CheckRecord:        b.recordCheck(m.Name, s.Text("leat.key.schema.validation") == "true", s.Text("leat.value.schema.validation") == "true"),
 		Logger:             b.logger,
 	}
 }

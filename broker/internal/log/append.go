@@ -284,19 +284,27 @@ func (l *Log) validateClient(b record.Batch, cfg *Config, o AppendOptions, now i
 	if err := b.CheckCRC(); err != nil {
 		return refuse(kerr.CorruptMessage, "%v", err)
 	}
-	if cfg.Compact {
-		return l.validateKeys(b)
+	if cfg.Compact || cfg.CheckRecord != nil {
+		return l.validateRecords(b, cfg)
 	}
 	return nil
 }
 
-// validateKeys refuses records without a key, which compaction could not tell apart.
-func (l *Log) validateKeys(b record.Batch) error {
+// validateRecords refuses, on a compacted topic, records without a key, which compaction could not tell apart, and what
+// CheckRecord does not let pass.
+func (l *Log) validateRecords(b record.Batch, cfg *Config) error {
 	var bad InvalidRecordsError
 	it := record.NewIterator(b, &l.dec)
 	for i := int32(0); it.Next(); i++ {
-		if it.Record().Key == nil && len(bad.Records) < maxInvalidRecords {
-			bad.Records = append(bad.Records, InvalidRecord{Index: i, Message: "a compacted topic needs keys"})
+		why := ""
+		switch {
+		case cfg.Compact && it.Record().Key == nil:
+			why = "a compacted topic needs keys"
+		case cfg.CheckRecord != nil:
+			why = cfg.CheckRecord(it.Record())
+		}
+		if why != "" && len(bad.Records) < maxInvalidRecords {
+			bad.Records = append(bad.Records, InvalidRecord{Index: i, Message: why})
 		}
 	}
 	switch {

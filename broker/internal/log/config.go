@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"math"
 	"time"
+
+	"github.com/leatstream/leat/broker/internal/record"
 )
 
 // FlushPolicy says when appended records count as safe: when WaitSynced returns and the high watermark moves.
@@ -40,6 +42,10 @@ type Config struct {
 	// Compact asks for the latest record of each key, Delete for retention; both may be set. Neither means Delete.
 	// On a log with Compact, records of clients must have keys.
 	Compact, Delete bool
+
+	// CheckRecord says why a record of a client's is refused; empty if it is not. It is called under the log's lock, and must
+	// neither wait nor keep the record. Nil refuses none.
+	CheckRecord func(r *record.Record) string
 
 	// A log with Compact is compacted when more than MinDirtyRatio of its closed segments never was (default 0.5; negative:
 	// whenever there is anything), or when records of these are older than MaxCompactionLag (zero or negative: never for

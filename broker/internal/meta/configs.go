@@ -52,6 +52,8 @@ var definitions = []Definition{
 	{Name: "flush.messages", Type: Long, Default: longMax, Broker: "log.flush.interval.messages", min: 1, max: forever, Doc: "Kept for compatibility; the broker's flush policy decides."},
 	{Name: "flush.ms", Type: Long, Default: longMax, Broker: "log.flush.interval.ms", max: forever, Doc: "Kept for compatibility; the broker's flush policy decides."},
 	{Name: "index.interval.bytes", Type: Int, Default: "4096", Broker: "log.index.interval.bytes", max: math.MaxInt32, Doc: "Bytes of log between two index entries."},
+	{Name: "leat.key.schema.validation", Type: Boolean, Default: "false", Doc: "Refuse records whose keys carry no schema that is registered for the topic; needs a schema registry in the broker's process."},
+	{Name: "leat.value.schema.validation", Type: Boolean, Default: "false", Doc: "Refuse records whose values carry no schema that is registered for the topic; needs a schema registry in the broker's process."},
 	{Name: "max.compaction.lag.ms", Type: Long, Default: longMax, Broker: "log.cleaner.max.compaction.lag.ms", min: 1, max: forever, Doc: "Longest time a record stays uncompacted."},
 	{Name: "max.message.bytes", Type: Int, Default: "1048588", Broker: "message.max.bytes", max: math.MaxInt32, Doc: "Largest batch, after compression."},
 	{Name: "message.timestamp.after.max.ms", Type: Long, Default: "3600000", Broker: "log.message.timestamp.after.max.ms", max: forever, Doc: "How far ahead of the broker's clock a record's timestamp may be."},
