@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,8 +63,15 @@ func (d *development) run(cmd *cobra.Command) (err error) {
 		kept = "deleted at the end"
 	}
 	start := time.Now()
+	var schemas atomic.Pointer[registry.Server] // it needs the broker to start
 	b, err := broker.Start(cmd.Context(), broker.Config{
 		Dir: filepath.Join(d.data, "broker"), Listen: []string{local(d.kafkaPort)}, Logger: logger,
+		CheckSchema: func(topic string, key bool, data, header []byte) error {
+			if s := schemas.Load(); s != nil {
+				return s.CheckRecord(topic, key, data, header)
+			}
+			return errors.New("the schema registry is starting")
+		},
 	})
 	if err != nil {
 		return hint(err, "--kafka-port", d.kafkaPort)
@@ -76,6 +84,7 @@ func (d *development) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return hint(err, "--registry-port", d.registryPort)
 	}
+	schemas.Store(r)
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if err := d.announce(cmd.OutOrStdout(), b.Addr(), r.Addr(), kept, time.Since(start)); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 func newRegistryServe() *cobra.Command {
 	var (
 		s       serving
+		secure  registrySecurity
 		listen  string
 		brokers []string
 	)
@@ -27,18 +28,25 @@ in the compacted topic _schemas of the cluster at --bootstrap-server: Leat's bro
   curl localhost:8081/subjects`,
 		Args: cobra.NoArgs,
 		RunE: cli.Plain(func(cmd *cobra.Command) error {
-			if err := s.checkListen(cmd.Context(), listen, cmd.ErrOrStderr()); err != nil {
-				return err
+			if !secure.closed() {
+				if err := s.checkListen(cmd.Context(), listen, cmd.ErrOrStderr()); err != nil {
+					return err
+				}
 			}
 			logger, err := s.logger(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			return serveRegistry(cmd, registry.Config{Listen: listen, ClientOpts: []kgo.Opt{kgo.SeedBrokers(brokers...)}, Logger: logger})
+			cfg := registry.Config{Listen: listen, ClientOpts: []kgo.Opt{kgo.SeedBrokers(brokers...)}, Logger: logger}
+			if err := secure.apply(&cfg); err != nil {
+				return err
+			}
+			return serveRegistry(cmd, cfg)
 		}),
 	}
 	cmd.Flags().StringVar(&listen, "listen", "localhost:8081", "HOST:PORT to listen on, port 0 for any free one")
 	cmd.Flags().StringSliceVar(&brokers, "bootstrap-server", []string{"localhost:9092"}, "HOST:PORT of the cluster's brokers")
+	secure.flags(cmd)
 	s.flags(cmd)
 	return cmd
 }
@@ -51,7 +59,11 @@ func serveRegistry(cmd *cobra.Command, cfg registry.Config) error {
 		}
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Schema registry ready on http://%s\n", friendly(r.Addr()))
+	scheme := "http"
+	if cfg.TLS != nil {
+		scheme = "https"
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Schema registry ready on %s://%s\n", scheme, friendly(r.Addr()))
 	if err == nil {
 		<-cmd.Context().Done()
 	}
