@@ -80,6 +80,7 @@ func (d *development) run(cmd *cobra.Command) (err error) {
 	r, err := registry.Start(cmd.Context(), registry.Config{
 		Listen: local(d.registryPort), Logger: logger,
 		ClientOpts: []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())},
+		Unfenced:   true, // nobody else has this broker's schemas, and its users list their own transactions only
 	})
 	if err != nil {
 		return hint(err, "--registry-port", d.registryPort)
