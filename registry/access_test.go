@@ -6,17 +6,28 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/leatstream/leat/broker"
 )
 
 // TestSecondWriterFencesTheFirst starts a second registry on the topic of the first: it takes the writing over, and what
 // the first would still write is refused, while it goes on answering questions.
 func TestSecondWriterFencesTheFirst(t *testing.T) {
-	c := newCluster(t)
-	first := start(t, c.ListenAddrs())
+	b, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c := Config{Listen: "127.0.0.1:0", Brokers: []string{b.Addr()}, Logger: logger(t)}
+	first := startWith(t, c)
 	if a := do(t, first, "POST", "/subjects/s/versions", schemaBody(`"int"`)); a.status != 200 {
 		t.Fatalf("before there is another: %s", a.body)
 	}
-	second := start(t, c.ListenAddrs())
+	second := startWith(t, c)
 	if a := do(t, second, "POST", "/subjects/s/versions", schemaBody(`"long"`)); a.status != 200 || !strings.Contains(a.body, `"id":2`) {
 		t.Fatalf("the second: %s", a.body)
 	}
@@ -93,7 +104,7 @@ func TestTLS(t *testing.T) {
 	helper := httptest.NewTLSServer(nil) // for its certificate
 	defer helper.Close()
 	c := newCluster(t)
-	s, err := Start(t.Context(), Config{Listen: "127.0.0.1:0", Brokers: c.ListenAddrs(), TLS: helper.TLS.Clone()})
+	s, err := Start(t.Context(), Config{Listen: "127.0.0.1:0", Brokers: c.ListenAddrs(), Unfenced: true, TLS: helper.TLS.Clone()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func newRegistry(t testing.TB) (*registry.Client, *registry.Server) {
 	t.Cleanup(cluster.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	s, err := registry.Start(ctx, registry.Config{Listen: "127.0.0.1:0", Brokers: cluster.ListenAddrs()})
+	s, err := registry.Start(ctx, registry.Config{Listen: "127.0.0.1:0", Brokers: cluster.ListenAddrs(), Unfenced: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func TestImports(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	server, err := registry.Start(t.Context(), registry.Config{Brokers: cluster.ListenAddrs()})
+	server, err := registry.Start(t.Context(), registry.Config{Brokers: cluster.ListenAddrs(), Unfenced: true})
 	if err != nil {
 		t.Fatal(err)
 	}

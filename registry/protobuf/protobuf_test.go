@@ -31,7 +31,7 @@ func newRegistry(t testing.TB) *registry.Client {
 	t.Cleanup(cluster.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	s, err := registry.Start(ctx, registry.Config{Brokers: cluster.ListenAddrs()})
+	s, err := registry.Start(ctx, registry.Config{Brokers: cluster.ListenAddrs(), Unfenced: true})
 	if err != nil {
 		t.Fatal(err)
 	}
