@@ -28,13 +28,11 @@ func TestCrashChild(t *testing.T) {
 	if !ok {
 		t.Skip("only for TestKilledWhileRegistering")
 	}
-	s, err := registry.Start(t.Context(), registry.Config{Listen: listen, Brokers: []string{brokerAddr}})
-	if err != nil {
+	if _, err := registry.Start(t.Context(), registry.Config{Listen: listen, Brokers: []string{brokerAddr}}); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println("ready")
 	select {} // until it is killed
-	_ = s
 }
 
 // spawn starts the registry as a process and returns when it is ready.
