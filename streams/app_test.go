@@ -1,6 +1,7 @@
 package streams_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,7 @@ type bench struct {
 	app     string
 	in, out string
 	dir     string
+	child   string // what child processes run, if not wordCount
 }
 
 var benches atomic.Int64
@@ -323,6 +325,9 @@ var errCrash = errors.New("crash")
 // child is the application of a test that kills it.
 func child() int {
 	topology, _, err := wordCount(os.Getenv("IN"), os.Getenv("OUT"))
+	if os.Getenv(childVariable) == asyncChild {
+		topology, err = asyncWordCount(os.Getenv("IN"), os.Getenv("OUT"))
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -349,7 +354,7 @@ func child() int {
 // life runs the application in a process of its own, which arms the failpoint, and waits for its end.
 func (b *bench) life(point string) error {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"=1", "IN="+b.in, "OUT="+b.out, "APP="+b.app, "BROKERS="+strings.Join(b.brokers, ","),
+	cmd.Env = append(os.Environ(), childVariable+"="+cmp.Or(b.child, "1"), "IN="+b.in, "OUT="+b.out, "APP="+b.app, "BROKERS="+strings.Join(b.brokers, ","),
 		"DIR="+filepath.Join(b.dir, "a"), failpoint.Variable+"="+point)
 	cmd.Stderr = b.t.Output()
 	in, err := cmd.StdinPipe()

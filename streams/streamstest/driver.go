@@ -42,6 +42,7 @@ type Driver struct {
 
 	db       *state.DB
 	env      engine.Env
+	calls    *calls
 	slab     engine.Slab
 	layout   *engine.Layout
 	tasks    []*engine.Task
@@ -63,7 +64,7 @@ type topic struct {
 // driver ends with the test.
 func New(t testing.TB, topology *streams.Topology, cfg ...streams.Config) *Driver {
 	t.Helper()
-	d := &Driver{t: t, plan: topology.Engine(), counts: make(map[string]int32), now: Start, topics: make(map[string]*topic)}
+	d := &Driver{t: t, plan: topology.Engine(), counts: make(map[string]int32), now: Start, calls: newCalls(), topics: make(map[string]*topic)}
 	if len(cfg) > 0 {
 		d.cfg = cfg[0]
 	}
@@ -130,12 +131,14 @@ func (d *Driver) start() {
 	}
 	d.env = engine.Env{AppID: d.cfg.AppID, DB: d.db, Send: d.capture, Slab: &d.slab, Records: new(engine.RecordPool),
 		Partitions: d.count, Now: func() time.Time { return d.now }, Context: d.t.Context(), OnError: d.cfg.OnError,
-		Sleep:  func(by time.Duration) error { d.now = d.now.Add(by); return nil },
+		Sleep:  func(by time.Duration) error { d.now = d.now.Add(by); d.calls.set(d.now); return nil },
+		Go:     d.calls.begin,
 		Logger: slog.New(slog.DiscardHandler)}
 	if d.cfg.Logger != nil {
 		d.env.Logger = d.cfg.Logger
 	}
 	d.env.Globals = new(engine.Globals)
+	d.calls.set(d.now)
 	d.open(nil)
 }
 
@@ -194,9 +197,11 @@ func (d *Driver) Restart() {
 		d.check(d.closeTask(task))
 	}
 	d.open(metadata)
+	d.run() // calls that had not ended are made again
 }
 
 func (d *Driver) closeTask(task *engine.Task) error {
+	d.calls.wait()
 	errs := []error{task.Close()}
 	for _, s := range task.Stores() {
 		errs = append(errs, s.Close())
@@ -255,6 +260,9 @@ func (d *Driver) Advance(by time.Duration) {
 	d.t.Helper()
 	d.start()
 	d.now = d.now.Add(by)
+	for more := true; more; more = d.calls.wakeNext(d.now) {
+		d.run()
+	}
 	for _, task := range d.tasks {
 		if d.err != nil {
 			return
@@ -271,7 +279,7 @@ func (d *Driver) Describe() string { return d.plan.Describe }
 func (d *Driver) run() {
 	d.t.Helper()
 	for d.err == nil {
-		progress := false
+		progress := d.settle()
 		for _, task := range d.tasks {
 			for d.err == nil {
 				n, err := task.Process(1)

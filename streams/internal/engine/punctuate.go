@@ -52,10 +52,10 @@ func (s *schedule) reset() {
 
 func (s *schedule) due(now int64) bool { return s.set && now >= s.next }
 
-// Punctuate runs the wall-clock punctuators that are due. An error is final.
+// Punctuate settles the calls that have ended, and runs the wall-clock punctuators that are due. An error is final.
 func (t *Task) Punctuate(now time.Time) error {
-	if t.dead != nil {
-		return t.dead
+	if _, err := t.Settle(); err != nil {
+		return err
 	}
 	if ms := now.UnixMilli(); t.started && t.punct.wall.due(ms) {
 		t.punctuate(&t.punct.wall, ms)

@@ -27,7 +27,11 @@ type Env struct {
 	Partitions func(topic string) int32
 	Now        func() time.Time
 	// Sleep waits for a retry. It returns an error if the task is to stop instead.
-	Sleep   func(time.Duration) error
+	Sleep func(time.Duration) error
+	// Go runs a call beside the task, with a context that ends after timeout; nil: in a goroutine, by the machine's clock.
+	Go func(ctx context.Context, timeout time.Duration, run func(context.Context))
+	// Wake says, from any goroutine, that the task has something to settle: time to call Punctuate. nil: nobody waits.
+	Wake    func()
 	Context context.Context // given to user code
 	OnError ErrorPolicy     // nil: fail
 	Logger  *slog.Logger
@@ -48,6 +52,12 @@ func (e *Env) withDefaults() *Env {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Go == nil {
+		c.Go = goWithTimeout
+	}
+	if c.Wake == nil {
+		c.Wake = func() {}
 	}
 	if c.Context == nil {
 		c.Context = context.Background()
@@ -104,6 +114,7 @@ type Task struct {
 	punct      punctuators
 	clocks     []observed
 	restored   []restoredTimes
+	calls      calls
 }
 
 // ErrNotStarted is returned by Process before Start.
@@ -209,7 +220,7 @@ func (t *Task) Process(max int) (n int, err error) {
 	if !t.started {
 		return 0, ErrNotStarted
 	}
-	for n < max {
+	for n < max && t.calls.held == 0 {
 		q := t.pick()
 		if t.dead != nil {
 			break
@@ -307,8 +318,9 @@ func (t *Task) Abort() {
 	t.dirty = false
 }
 
-// Close closes the processors. The stores belong to their DB.
+// Close ends the calls that run beside the task, and closes the processors. The stores belong to their DB.
 func (t *Task) Close() error {
+	t.endCalls()
 	if t.instance == nil || t.instance.Close == nil {
 		return nil
 	}

@@ -24,6 +24,7 @@ type task struct {
 	last    *taskStore // the store that was flushed last: they come in runs
 	job     *restoreJob
 	running bool
+	paused  bool // it is held, and has much to do already
 	*progress
 	measured taskMeasured
 	wrote    bool // something was sent since the last commit: a position has to go with it, for the group to fence it
@@ -198,6 +199,9 @@ const patience = time.Second
 // ready says how many records may be processed before a partition that has more on the log runs dry, so that records are
 // taken in the order of their timestamps across partitions where the log allows it.
 func (t *task) ready(max int, now func() time.Time) int {
+	if t.engine.Held() {
+		return 0
+	}
 	if len(t.parts) == 1 {
 		return max
 	}
