@@ -9,6 +9,10 @@ const heldRecords = 2 * pollRecords
 // holdBack pauses the partitions of tasks that wait for calls of theirs to end, and resumes those that have gone on.
 func (w *worker) holdBack() {
 	for _, t := range w.tasks {
+		if w.held { // of a paused application nothing is read; Resume reads everything again
+			t.paused = false
+			continue
+		}
 		if !t.running {
 			continue
 		}
