@@ -72,12 +72,12 @@ func (s asyncSerde[K, V]) Append(dst []byte, at serde.Place, c *asyncCall[K, V])
 	dst = append(dst, asyncVersion)
 	dst = binary.AppendUvarint(dst, c.seq)
 	dst = binary.AppendVarint(dst, c.time)
-	dst = appendSized(dst, []byte(c.topic))
+	dst = appendField(dst, []byte(c.topic))
 	dst = binary.AppendVarint(dst, int64(c.partition))
 	dst = binary.AppendVarint(dst, c.offset)
 	dst = binary.AppendUvarint(dst, uint64(len(c.headers)))
 	for _, h := range c.headers {
-		dst = appendSized(appendSized(dst, []byte(h.Key)), h.Value)
+		dst = appendField(appendField(dst, []byte(h.Key)), h.Value)
 	}
 	k, err := s.key.Append([]byte{}, serde.Place{Topic: at.Topic, Key: true}, c.key)
 	if err != nil {
@@ -87,10 +87,10 @@ func (s asyncSerde[K, V]) Append(dst []byte, at serde.Place, c *asyncCall[K, V])
 	if err != nil {
 		return nil, fmt.Errorf("the value of a call: %w", err)
 	}
-	return appendSized(appendSized(dst, k), v), nil
+	return appendField(appendField(dst, k), v), nil
 }
 
-func appendSized(dst, b []byte) []byte {
+func appendField(dst, b []byte) []byte {
 	if b == nil {
 		return binary.AppendVarint(dst, -1)
 	}
@@ -98,19 +98,19 @@ func appendSized(dst, b []byte) []byte {
 }
 
 func (s asyncSerde[K, V]) Decode(at serde.Place, data []byte) (*asyncCall[K, V], error) {
-	r := sizedReader{data: data}
+	r := fieldReader{data: data}
 	if r.byte() != asyncVersion {
 		return nil, errBadCall
 	}
-	c := &asyncCall[K, V]{seq: r.uvarint(), time: r.varint(), topic: string(r.sized()), partition: int32(r.varint()), offset: r.varint()}
+	c := &asyncCall[K, V]{seq: r.uvarint(), time: r.varint(), topic: string(r.field()), partition: int32(r.varint()), offset: r.varint()}
 	n := r.uvarint()
 	if n > uint64(len(data)) {
 		return nil, errBadCall
 	}
 	for range n {
-		c.headers = append(c.headers, kgo.RecordHeader{Key: string(r.sized()), Value: r.sized()})
+		c.headers = append(c.headers, kgo.RecordHeader{Key: string(r.field()), Value: r.field()})
 	}
-	k, v := r.sized(), r.sized()
+	k, v := r.field(), r.field()
 	if r.bad || len(r.data) > 0 {
 		return nil, errBadCall
 	}
@@ -122,13 +122,13 @@ func (s asyncSerde[K, V]) Decode(at serde.Place, data []byte) (*asyncCall[K, V],
 	return c, err
 }
 
-// sizedReader reads what appendSized and package binary have written; bad says that something was not that.
-type sizedReader struct {
+// fieldReader reads what appendField and package binary have written; bad says that something was not that.
+type fieldReader struct {
 	data []byte
 	bad  bool
 }
 
-func (r *sizedReader) byte() byte {
+func (r *fieldReader) byte() byte {
 	if len(r.data) == 0 {
 		r.bad = true
 		return 0
@@ -138,17 +138,17 @@ func (r *sizedReader) byte() byte {
 	return b
 }
 
-func (r *sizedReader) uvarint() uint64 {
+func (r *fieldReader) uvarint() uint64 {
 	v, n := binary.Uvarint(r.data)
 	return uint64(r.skip(int64(v), n))
 }
 
-func (r *sizedReader) varint() int64 {
+func (r *fieldReader) varint() int64 {
 	v, n := binary.Varint(r.data)
 	return r.skip(v, n)
 }
 
-func (r *sizedReader) skip(v int64, n int) int64 {
+func (r *fieldReader) skip(v int64, n int) int64 {
 	if n <= 0 {
 		r.bad, r.data = true, nil
 		return 0
@@ -157,8 +157,8 @@ func (r *sizedReader) skip(v int64, n int) int64 {
 	return v
 }
 
-// sized returns a copy, nil for null.
-func (r *sizedReader) sized() []byte {
+// field returns a copy, nil for null.
+func (r *fieldReader) field() []byte {
 	n := r.varint()
 	if n < 0 && n != -1 || n > int64(len(r.data)) {
 		r.bad = true

@@ -196,19 +196,19 @@ func (s batchSerde[V]) Append(dst []byte, at serde.Place, b batchOf[V]) ([]byte,
 		if err != nil {
 			return nil, err
 		}
-		dst = appendSized(dst, enc)
+		dst = appendField(dst, enc)
 	}
 	return dst, nil
 }
 
 func (s batchSerde[V]) Decode(at serde.Place, data []byte) (b batchOf[V], err error) {
-	r := sizedReader{data: data}
+	r := fieldReader{data: data}
 	if r.byte() != batchVersion {
 		return b, errBadBatch
 	}
 	b.since = r.varint()
 	for len(r.data) > 0 {
-		enc := r.sized()
+		enc := r.field()
 		if r.bad {
 			return b, errBadBatch
 		}
