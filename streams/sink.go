@@ -118,13 +118,18 @@ func addSink[K, V any](b *Builder, parent *graph.Node, t Topic[K, V], key serde.
 
 // addRepartition makes the topic <app>-<name>-repartition between two nodes; what opens its source is still to be set.
 func (b *Builder) addRepartition(name string, pinned int, sink, source *graph.Node) *repartitionDef {
+	return b.addInternal(name, name+"-repartition", pinned, sink, source)
+}
+
+// addInternal is addRepartition for a topic <app>-<topic>.
+func (b *Builder) addInternal(name, topicName string, pinned int, sink, source *graph.Node) *repartitionDef {
 	b.checkName("a repartition", name)
 	for _, r := range b.repartitions {
 		if r.name == name {
 			b.mistake("two repartition topics are named %q: they are named by the store, join or Repartition that needs them", name)
 		}
 	}
-	topic := engine.Topic{Name: name + "-repartition", Internal: true}
+	topic := engine.Topic{Name: topicName, Internal: true}
 	sink.Topics, source.Topics = []string{topic.Name}, []string{topic.Name}
 	def := &repartitionDef{name: name, topic: topic, pinned: int32(pinned), sink: sink}
 	def.source = &sourceDef{node: source, spec: &engine.SourceSpec{Topics: []engine.Topic{topic}, Group: -1, Reset: engine.ResetEarliest}}

@@ -58,7 +58,7 @@ type vectorStep struct {
 // notBuilt names the topologies whose operators do not exist yet, with what is missing.
 var notBuilt = map[string]string{
 	"store-lru":              "MaxEntries",
-	"store-versioned-reader": "versioned stores", "papi-topology": "emitting to a named child",
+	"store-versioned-reader": "versioned stores", "papi-topology": "emitting to a named child", "fk-join-versioned": "versioned stores",
 	"stream-versioned-inner": "versioned stores", "stream-versioned-grace-inner": "versioned stores",
 	"stream-versioned-left": "versioned stores", "stream-versioned-grace-left": "versioned stores",
 }
@@ -67,7 +67,6 @@ var notBuilt = map[string]string{
 var notBuiltGroups = map[string]string{
 	"versioned": "versioned stores",
 	"suppress":  "Suppress",
-	"join-fk":   "foreign-key joins",
 }
 
 func vectorsDir() string {

@@ -159,6 +159,7 @@ func isBad(_, v str) (str, error) {
 // otherShape lists topologies whose recorded description has names that Leat's topology does not give, and why.
 var otherShape = map[string]string{"join-types": "the join's stores have names, its nodes have not",
 	"papi-store":         "sources and sinks of the low-level topology have names",
+	"fk-join-chain":      "the join between the two has a store with a name",
 	"suppress-shut-down": "its suppression has a name"}
 
 var vectorTopologies = map[string]func(x *vector){
