@@ -260,3 +260,26 @@ func (r *registrar[K, V, K2, V2]) outerUpdate(c *cursor, s *subscription, old, n
 	}
 	return r.send(c, s, new, subscribeAlways)
 }
+
+// again subscribes for a row that has changed since an answer of no row was sent to it. Its own subscription, made while
+// that was under way, is answered only if there is a right row: without this, the result before would stay for ever.
+func (r *registrar[K, V, K2, V2]) again(c *cursor, k K, v V) error {
+	if r.outer {
+		return nil // always answered
+	}
+	fk, has, err := r.foreignOf(c, k, v)
+	if err != nil || !has {
+		return unlessSkipped(err)
+	}
+	s := subscription{partition: r.partition}
+	var none K2
+	var new []byte
+	ok, err := encoding(c, r.register, func() (err error) {
+		_, new, err = r.encode(&s, k, change[V]{new: v, hasNew: true}, none, fk, false, true)
+		return err
+	})
+	if !ok {
+		return err
+	}
+	return r.send(c, &s, new, subscribeAlways)
+}

@@ -168,7 +168,7 @@ func (s *foreignSide[K, V, K2, V2]) answer(c *cursor, sub *subscription, row []b
 func openResolver[K, V, K2, V2, R any](o *opening, j *foreignJoin[K, V, K2, V2], out *KTable[K, R], row joinRow[K, V, V2, R]) engine.Source {
 	asks, gives := j.asks(o), j.gives(o)
 	key, val, get := newDecoder(j.key, gives, true), newDecoder(j.row, gives, false), openLookup(o, j.left)
-	put := out.putter(o)
+	put, reg := out.putter(o), openRegistrar(o, j)
 	buf := []byte{}
 	return engine.Source{Process: func(c *cursor, r *kgo.Record) error {
 		if r.Key == nil || r.Value == nil {
@@ -204,8 +204,11 @@ func openResolver[K, V, K2, V2, R any](o *opening, j *foreignJoin[K, V, K2, V2],
 				return err
 			}
 		}
-		if asked != now {
-			return nil // the row has changed since it asked
+		if asked != now { // the row has changed since it asked
+			if !s.hasRight && s.hasLeft {
+				return reg.again(c, k, s.left)
+			}
+			return nil
 		}
 		result, has, err := row(c, k, s)
 		if err != nil {
