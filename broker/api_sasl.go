@@ -93,6 +93,7 @@ func (c *conn) authenticate(message []byte) (out []byte, done bool, err error) {
 	}
 	if err != nil {
 		c.b.logger.Warn("authentication failed", "client", c.nc.RemoteAddr().String(), "mechanism", string(w.mechanism), "user", w.exchange.Principal().Name, "reason", err)
+		c.b.metrics.failure()
 		w.ending = true
 		return nil, false, err
 	}

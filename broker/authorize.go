@@ -30,6 +30,14 @@ type access struct {
 }
 
 func (a access) may(op kmsg.ACLOperation, t kmsg.ACLResourceType, name string) bool {
+	ok := a.allowed(op, t, name)
+	if !ok {
+		a.b.metrics.denial()
+	}
+	return ok
+}
+
+func (a access) allowed(op kmsg.ACLOperation, t kmsg.ACLResourceType, name string) bool {
 	w := &a.c.who
 	return w.trusted || a.b.authorizer == nil || a.b.authorizer.Allowed(w.principal, w.host, op, auth.Resource{Type: t, Name: name})
 }
@@ -58,7 +66,7 @@ func (a access) cluster(op kmsg.ACLOperation) bool {
 
 // operations is the protocol's set of what the client may do.
 func (a access) operations(t kmsg.ACLResourceType, name string) int32 {
-	return auth.Bits(t, func(op kmsg.ACLOperation) bool { return a.may(op, t, name) })
+	return auth.Bits(t, func(op kmsg.ACLOperation) bool { return a.allowed(op, t, name) })
 }
 
 // guard looks at a decoded request before its handler does. It takes out what the client may not do, which amend then answers in

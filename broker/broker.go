@@ -59,6 +59,7 @@ type Broker struct {
 	network
 	coordinators
 	security
+	metrics *metrics // nil: nothing is measured
 
 	closeOnce sync.Once
 	closeErr  error
@@ -108,6 +109,10 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	}
 	undo = append(undo, func() { _ = b.closeTopics() })
 	if err := b.secure(); err != nil {
+		return err
+	}
+	undo = append(undo, func() { _ = b.metrics.close() })
+	if err := b.instrument(); err != nil {
 		return err
 	}
 	if err := startCoordinators(b); err != nil {
@@ -249,7 +254,7 @@ func (b *Broker) Close() error {
 		b.closeNetwork()
 		stopCoordinators(b)
 		b.housework.Wait()
-		b.closeErr = errors.Join(b.closeTopics(), b.stopSyncer(), b.lock.Close())
+		b.closeErr = errors.Join(b.metrics.close(), b.closeTopics(), b.stopSyncer(), b.lock.Close())
 		b.logger.Info("broker closed", "dir", b.cfg.Dir)
 	})
 	return b.closeErr

@@ -6,6 +6,8 @@ import (
 	"net"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/leatstream/leat/broker/internal/log"
 	"github.com/leatstream/leat/internal/vfs"
 )
@@ -110,6 +112,8 @@ type Config struct {
 	// IdleTimeout closes connections that send nothing. 0 means 10 minutes.
 	IdleTimeout time.Duration
 
+	// MeterProvider gets the broker's OpenTelemetry instruments. Nil: nothing is measured, and nothing spent on it.
+	MeterProvider metric.MeterProvider
 	// Logger gets the broker's log. Nil: discarded.
 	Logger *slog.Logger
 }

@@ -313,6 +313,7 @@ func (c *conn) send(q queued) error {
 	if err := c.nc.SetWriteDeadline(time.Now().Add(allowed)); err != nil {
 		return err
 	}
+	c.b.metrics.response(q.out.size())
 	return q.out.writeTo(c.nc)
 }
 

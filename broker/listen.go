@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ type network struct {
 		sync.Mutex
 		closed bool
 		conns  int
+		byIP   map[netip.Addr]int
 		dials  int
 		full   time.Time // when a refused connection was logged last
 	}
@@ -88,20 +90,27 @@ func (b *Broker) acceptOn(l net.Listener, as *Listener) {
 
 // serve starts serving one connection that came to a listener, nil for the process itself; it reports whether it did.
 func (b *Broker) serve(nc net.Conn, as *Listener) bool {
+	ip := clientIP(nc)
 	b.open.Lock()
-	if b.open.closed || b.open.conns >= b.cfg.MaxConnections {
+	perIP := b.cfg.Security.perIP(ip)
+	if b.open.closed || b.open.conns >= b.cfg.MaxConnections || b.open.byIP[ip] >= perIP {
 		logIt := !b.open.closed && time.Since(b.open.full) > time.Second
 		if logIt {
 			b.open.full = time.Now()
 		}
 		b.open.Unlock()
 		if logIt {
-			b.logger.Warn("connection refused: the limit is reached", "client", nc.RemoteAddr().String(), "limit", b.cfg.MaxConnections)
+			b.logger.Warn("connection refused: the limit is reached", "client", nc.RemoteAddr().String(), "limit", b.cfg.MaxConnections, "limitPerAddress", perIP)
 		}
+		b.metrics.refusal()
 		_ = nc.Close()
 		return false
 	}
 	b.open.conns++
+	if b.open.byIP == nil {
+		b.open.byIP = map[netip.Addr]int{}
+	}
+	b.open.byIP[ip]++
 	b.serving.Add(1)
 	b.open.Unlock()
 	go func() {
@@ -109,9 +118,20 @@ func (b *Broker) serve(nc net.Conn, as *Listener) bool {
 		newConn(b, nc, as).run()
 		b.open.Lock()
 		b.open.conns--
+		if b.open.byIP[ip]--; b.open.byIP[ip] == 0 {
+			delete(b.open.byIP, ip)
+		}
 		b.open.Unlock()
 	}()
 	return true
+}
+
+// clientIP is the address that a client comes from; not valid if it is in this process.
+func clientIP(nc net.Conn) netip.Addr {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }
 
 // Dial opens an in-process connection: a buffered duplex pipe, no TCP. It fails with ErrClosed after Close.

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -62,6 +64,9 @@ type Security struct {
 	MaxSession time.Duration
 	// Timeout is what a client has from the first byte to its authentication, the TLS handshake included. 0 means 10 s.
 	Timeout time.Duration
+	// MaxConnectionsPerIP is how many connections may be open at once from one address. 0 means 100, except for loopback addresses, which
+	// only Config.MaxConnections bounds.
+	MaxConnectionsPerIP int
 	// MaxCredentials and MaxBindings bound what administrators can store: SCRAM credentials, and entries of the access control
 	// lists. 0 means 10,000 each.
 	MaxCredentials, MaxBindings int
@@ -75,7 +80,7 @@ func (s *Security) withDefaults() error {
 	setDefault(&s.MaxBindings, 10_000)
 	setDefault(&s.MaxQuotas, 10_000)
 	for name, v := range map[string]int64{
-		"Timeout": int64(s.Timeout), "MaxCredentials": int64(s.MaxCredentials), "MaxBindings": int64(s.MaxBindings), "MaxQuotas": int64(s.MaxQuotas), "MaxSession": int64(s.MaxSession) + 1,
+		"Timeout": int64(s.Timeout), "MaxCredentials": int64(s.MaxCredentials), "MaxBindings": int64(s.MaxBindings), "MaxQuotas": int64(s.MaxQuotas), "MaxConnectionsPerIP": int64(s.MaxConnectionsPerIP) + 1, "MaxSession": int64(s.MaxSession) + 1,
 	} {
 		if v < 1 {
 			return fmt.Errorf("broker: Config.Security.%s is negative", name)
@@ -87,6 +92,19 @@ func (s *Security) withDefaults() error {
 		}
 	}
 	return nil
+}
+
+// perIP is how many connections an address may have.
+func (s *Security) perIP(a netip.Addr) int {
+	switch {
+	case !a.IsValid(): // in process
+		return math.MaxInt
+	case s.MaxConnectionsPerIP > 0:
+		return s.MaxConnectionsPerIP
+	case a.IsLoopback():
+		return math.MaxInt
+	}
+	return 100
 }
 
 // mechanisms are what is served, the best first.

@@ -38,14 +38,16 @@ func (c *conn) rest() error {
 	if left <= 0 {
 		return nil
 	}
+	c.b.metrics.rested(left)
 	if pause(c.ctx, left) != nil {
 		return errClosing
 	}
 	return nil
 }
 
-// served counts a request that its handler is done with: its bytes if they are records, and the time it took.
+// served notes a request that its handler is done with, and counts towards quotas its bytes, if they are records, and the time it took.
 func (c *conn) served(r *request, size int, took time.Duration) {
+	c.b.metrics.request(r.key, size, took)
 	if c.b.quotas.All() == nil {
 		return
 	}

@@ -14,6 +14,8 @@ import (
 func newBrokerServe() *cobra.Command {
 	var (
 		s          serving
+		sec        securing
+		obs        observing
 		cfg        broker.Config
 		flush      string
 		autoCreate bool
@@ -29,7 +31,14 @@ factor above 1 is refused. Clients are told to connect to the address they came 
   kcat -b localhost:9092 -L`,
 		Args: cobra.NoArgs,
 		RunE: cli.Plain(func(cmd *cobra.Command) error {
-			for _, addr := range cfg.Listen {
+			addrs := cfg.Listen
+			if sec.safe() {
+				addrs = nil // may reach beyond this machine
+			}
+			if obs.listen != "" {
+				addrs = append([]string{obs.listen}, addrs...)
+			}
+			for _, addr := range addrs {
 				if err := s.checkListen(cmd.Context(), addr, cmd.ErrOrStderr()); err != nil {
 					return err
 				}
@@ -47,7 +56,10 @@ factor above 1 is refused. Clients are told to connect to the address they came 
 				return err
 			}
 			cfg.DisableAutoCreateTopics = !autoCreate
-			return serveBroker(cmd, cfg)
+			if err := errors.Join(sec.apply(&cfg), obs.measure(&cfg)); err != nil {
+				return err
+			}
+			return serveBroker(cmd, cfg, &obs)
 		}),
 	}
 	f := cmd.Flags()
@@ -58,17 +70,26 @@ factor above 1 is refused. Clients are told to connect to the address they came 
 	f.BoolVar(&autoCreate, "auto-create-topics", true, "create unknown topics on first use")
 	f.Int32Var(&cfg.DefaultPartitions, "partitions", 1, "partitions of topics that do not say how many")
 	s.flags(cmd)
+	sec.flags(cmd)
+	obs.flags(cmd)
 	return cmd
 }
 
-func serveBroker(cmd *cobra.Command, cfg broker.Config) error {
+func serveBroker(cmd *cobra.Command, cfg broker.Config, obs *observing) error {
 	b, err := broker.Start(cmd.Context(), cfg)
 	if err != nil {
 		return err
+	}
+	metrics, stop, err := obs.serve(cmd.Context(), b)
+	if err != nil {
+		return errors.Join(err, b.Close())
+	}
+	if metrics != "" {
+		fmt.Fprintf(cmd.OutOrStdout(), "Metrics and health on http://%s\n", friendly(metrics))
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Kafka broker ready on %s, data in %s\n", friendly(b.Addr()), cfg.Dir)
 	if err == nil {
 		<-cmd.Context().Done()
 	}
-	return errors.Join(err, b.Close())
+	return errors.Join(err, stop(), b.Close())
 }

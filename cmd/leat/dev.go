@@ -22,6 +22,7 @@ import (
 // development is what leat dev runs.
 type development struct {
 	serving
+	observing
 	data                    string
 	ephemeral               bool
 	kafkaPort, registryPort uint16
@@ -45,6 +46,7 @@ the next start; --ephemeral puts it into a temporary directory that is deleted a
 	f.Uint16Var(&d.kafkaPort, "kafka-port", 9092, "port of the broker, 0 for any free one")
 	f.Uint16Var(&d.registryPort, "registry-port", 8081, "port of the schema registry, 0 for any free one")
 	f.StringVar(&d.logLevel, "log-level", "warn", "least level that is logged to standard error: debug, info, warn, error")
+	d.observing.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("data", "ephemeral")
 	return cmd
 }
@@ -64,7 +66,7 @@ func (d *development) run(cmd *cobra.Command) (err error) {
 	}
 	start := time.Now()
 	var schemas atomic.Pointer[registry.Server] // it needs the broker to start
-	b, err := broker.Start(cmd.Context(), broker.Config{
+	cfg := broker.Config{
 		Dir: filepath.Join(d.data, "broker"), Listen: []string{local(d.kafkaPort)}, Logger: logger,
 		CheckSchema: func(topic string, key bool, data, header []byte) error {
 			if s := schemas.Load(); s != nil {
@@ -72,7 +74,11 @@ func (d *development) run(cmd *cobra.Command) (err error) {
 			}
 			return errors.New("the schema registry is starting")
 		},
-	})
+	}
+	if err := d.checkAndMeasure(cmd, &cfg); err != nil {
+		return err
+	}
+	b, err := broker.Start(cmd.Context(), cfg)
 	if err != nil {
 		return hint(err, "--kafka-port", d.kafkaPort)
 	}
@@ -87,11 +93,30 @@ func (d *development) run(cmd *cobra.Command) (err error) {
 	}
 	schemas.Store(r)
 	defer func() { err = errors.Join(err, r.Close()) }()
+	metrics, stop, err := d.serve(cmd.Context(), b)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	if metrics != "" {
+		fmt.Fprintf(cmd.OutOrStdout(), "Metrics and health on http://%s\n", friendly(metrics))
+	}
 	if err := d.announce(cmd.OutOrStdout(), b.Addr(), r.Addr(), kept, time.Since(start)); err != nil {
 		return err
 	}
 	<-cmd.Context().Done()
 	return nil
+}
+
+// checkAndMeasure gives the broker something to measure with, if the address for it may be listened on.
+func (d *development) checkAndMeasure(cmd *cobra.Command, cfg *broker.Config) error {
+	if d.listen == "" {
+		return nil
+	}
+	if err := d.checkListen(cmd.Context(), d.listen, cmd.ErrOrStderr()); err != nil {
+		return err
+	}
+	return d.measure(cfg)
 }
 
 func (d *development) announce(w io.Writer, kafka, schemas, kept string, took time.Duration) error {

@@ -114,6 +114,13 @@ func (l *Log) Size() int64 {
 	return n
 }
 
+// Usable reports why the log takes no more records, nil if it does.
+func (l *Log) Usable() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.usableLocked()
+}
+
 // Producers describes the producers that the partition remembers, by id.
 func (l *Log) Producers() []ProducerInfo {
 	l.mu.Lock()
