@@ -59,7 +59,7 @@ func Execute(ctx context.Context, env *Env, root *cobra.Command, args []string) 
 	case errors.As(err, &usage):
 		result = usage.result
 	}
-	fmt.Fprintf(env.Err, "%s: %s\n", cmd.CommandPath(), env.explain(err))
+	fmt.Fprintf(env.Err, "%s: %s\n", cmd.CommandPath(), env.Explain(err))
 	if code == exitUsage {
 		fmt.Fprintf(env.Err, "See '%s --help'.\n", cmd.CommandPath())
 	}
@@ -79,7 +79,7 @@ func errorObject(env *Env, err error) json.RawMessage {
 	object := struct {
 		Message string `json:"message"`
 		Code    string `json:"code,omitempty"`
-	}{env.explain(err), kafkaName(err)}
+	}{env.Explain(err), kafkaName(err)}
 	return marshal(object)
 }
 

@@ -32,8 +32,8 @@ func kafkaName(err error) string {
 	return ""
 }
 
-// explain is an error's text with what the user can do about it.
-func (e *Env) explain(err error) string {
+// Explain is an error's text with what the user can do about it.
+func (e *Env) Explain(err error) string {
 	text := Problem(err)
 	where := strings.Join(e.brokers, ",")
 	var dns *net.DNSError
@@ -144,6 +144,3 @@ func Count(n int, noun string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
-
-// Explain is an error's text with what the user can do about it.
-func (e *Env) Explain(err error) string { return e.explain(err) }
