@@ -27,6 +27,7 @@ import (
 type vectorTopology struct {
 	Name, Group, Words, Describe string
 	DescribeOptimized            string `json:"describe_optimized"`
+	Semantics                    []string
 	Topics                       map[string]struct{ Role, Key, Value string }
 	Stores                       map[string]string
 }

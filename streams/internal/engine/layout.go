@@ -165,8 +165,11 @@ func (r *resolver) pin(g []*SourceSpec, want int32, by string) error {
 	return errors.Join(errs...)
 }
 
-// settle derives the remaining repartition counts from the sub-topologies that write them, until all are known.
+// settle derives the remaining repartition counts from the sub-topologies that write them, until all are known. Where such
+// a sub-topology reads repartition topics whose counts are not known themselves (a table that is grouped anew and joined
+// with what it was made of reads its own), those that are known count, as in Kafka Streams.
 func (r *resolver) settle() error {
+	partly := false
 	for {
 		open, progress := []string(nil), false
 		for _, rp := range r.plan.Repartitions {
@@ -180,7 +183,8 @@ func (r *resolver) settle() error {
 				known = known && ok
 				most = max(most, n)
 			}
-			if known && most > 0 {
+			if (known || partly) && most > 0 {
+				partly = false
 				r.repart[rp.Topic.Name] = most
 				progress = true
 			} else {
@@ -190,6 +194,10 @@ func (r *resolver) settle() error {
 		r.level()
 		if len(open) == 0 {
 			return nil
+		}
+		if !progress && !partly {
+			partly = true
+			continue
 		}
 		if !progress {
 			return fmt.Errorf("partition counts of the repartition topics %s depend on each other: "+

@@ -74,6 +74,28 @@ func TestCountsThatDependOnEachOtherAreAnError(t *testing.T) {
 	}
 }
 
+// A sub-topology that writes a repartition topic which it reads itself has the count of its other inputs.
+func TestRepartitionThatIsReadWhereItIsWritten(t *testing.T) {
+	internal := func(name string) Topic { return Topic{Name: name, Internal: true} }
+	p := &Plan{
+		Subs: []*Sub{
+			{ID: 0, Sources: []*SourceSpec{{Node: "in", Topics: []Topic{{Name: "in"}}, Group: -1}}},
+			{ID: 1, Sources: []*SourceSpec{
+				{Node: "a", Topics: []Topic{internal("a")}, Group: 0}, {Node: "own", Topics: []Topic{internal("own")}, Group: 0}}},
+		},
+		Repartitions: []*Repartition{{Topic: internal("own"), From: []int{1}, To: 1}, {Topic: internal("a"), From: []int{0}, To: 1}},
+	}
+	l, err := p.Layout("app", func(string) (int32, bool) { return 6, true }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range l.Internal {
+		if in.Partitions != 6 {
+			t.Errorf("%s has %d partitions, want 6", in.Name, in.Partitions)
+		}
+	}
+}
+
 // Changelog topics have the configs that Kafka Streams gives them.
 func TestChangelogConfigs(t *testing.T) {
 	for _, c := range []struct {
