@@ -156,6 +156,8 @@ func (p *Plan) store(old, s ManifestStore) {
 		p.add("store", s.Name, false, "keeps its rows for %s, kept them for %s: older ones are dropped", ms(s.RetentionMillis), ms(old.RetentionMillis))
 	}
 	switch {
+	case old.FromSource && s.FromSource && old.Changelog != s.Changelog:
+		p.add("store", s.Name, false, "is rebuilt by reading topic %s from its beginning, was a copy of topic %s", s.Changelog, old.Changelog)
 	case len(old.Table) > 0 && len(s.Table) > 0 && !slices.Equal(old.Table, s.Table):
 		p.add("store", s.Name, true, "is filled from %s, was filled from %s: rows of both would mix; give the new one another name",
 			strings.Join(s.Table, ", "), strings.Join(old.Table, ", "))

@@ -123,6 +123,21 @@ func TestPlanOfTurnedOffOptimisation(t *testing.T) {
 	}
 }
 
+func TestPlanOfAGlobalTable(t *testing.T) {
+	global := func(topic string) streams.Manifest {
+		return planned(t, func(b *streams.Builder) {
+			g := b.GlobalTable(streams.Topic[string, string]{Name: topic}, streams.Store[string, string]{Name: "g"})
+			b.Stream(streams.Topic[string, string]{Name: "in"}).
+				JoinGlobal(g, func(k, _ string) (string, bool) { return k, true }, func(_, l, r string) (string, error) { return l + r, nil }).
+				To(streams.Topic[string, string]{Name: "out"})
+		}).Manifest()
+	}
+	p := streams.PlanChanges(global("a"), global("b"))
+	if p.LosesState() || !strings.Contains(p.String(), "store g: is rebuilt by reading topic b from its beginning, was a copy of topic a") {
+		t.Errorf("plan %s", p)
+	}
+}
+
 func TestPlanOfWindows(t *testing.T) {
 	windowed := func(size time.Duration) streams.Manifest {
 		return planned(t, func(b *streams.Builder) {
