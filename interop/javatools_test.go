@@ -186,7 +186,7 @@ func (j *javaTools) testGroups() {
 			j.t.Fatal(err)
 		}
 	}
-	for _, protocol := range []string{"classic"} {
+	for _, protocol := range []string{"classic", "consumer"} {
 		group := "readers-" + protocol
 		j.want([]string{`Processed a total of 10 messages`}, "", tools+"consumer.ConsoleConsumer", "--topic", "grouped", "--group", group, "--from-beginning", "--max-messages", "10",
 			"--timeout-ms", "20000", "--command-property", "group.protocol="+protocol)

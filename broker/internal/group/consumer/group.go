@@ -61,7 +61,7 @@ type Refusal struct {
 
 func refuse(code *kerr.Error, text string) *Refusal { return &Refusal{code, text} }
 
-// Epochs that a member sends and that are none.
+// What a member sends in place of an epoch.
 const (
 	joining       = 0
 	leaving       = -1
