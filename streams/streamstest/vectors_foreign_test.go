@@ -103,7 +103,7 @@ func TestForeignKeyRecordsEqualKafkas(t *testing.T) {
 			for _, r := range want {
 				if r.Input != input {
 					input = r.Input
-					sendInput(d, input)
+					sendForeign(d, input)
 				}
 				if r.Topic == topic {
 					headers := len(r.Headers)
@@ -126,8 +126,8 @@ func TestForeignKeyRecordsEqualKafkas(t *testing.T) {
 	}
 }
 
-// sendInput sends an input of formats.json: topic|key|value|timestamp|headers, '~' for null.
-func sendInput(d *streamstest.Driver, input string) {
+// sendForeign sends an input of formats.json: topic|key|value|timestamp|headers, '~' for null.
+func sendForeign(d *streamstest.Driver, input string) {
 	in := strings.Split(input, "|")
 	bytes := func(s string) []byte {
 		if s == "~" {
