@@ -64,7 +64,7 @@ func (t *KTable[K, V]) Suppress(s Suppression) *KTable[K, V] {
 	out.keyed = t.keyed
 	same := t.keyed != nil && d != nil && sameBytes(t.keyed, d.spec.Key.(serde.Serde[K]))
 	out.get = func(o *opening) lookup[K, V] {
-		get, st := t.get(o), typedStore[*state.KeyValueStore[K, held[V]]](o, s.store())
+		get, st := t.get(o), typedStore[*state.KeyValueStore[K, *held[V]]](o, s.store())
 		return func(c *cursor, enc []byte, k K) (v V, at int64, ok bool, err error) {
 			bufKey := enc
 			if !same {
@@ -122,7 +122,7 @@ func declareBuffer[K, V any](b *Builder, node *graph.Node, s Suppression, key se
 	}
 	key = serdeFor(b, key, nil, fmt.Sprintf("the key of suppression %q", s.Name))
 	val = serdeFor(b, val, nil, fmt.Sprintf("the value of suppression %q", s.Name))
-	d := declareStore(b, Store[K, held[V]]{Name: s.store(), Key: key, Value: serde.Serde[held[V]](heldSerde[V]{val}),
+	d := declareStore(b, Store[K, *held[V]]{Name: s.store(), Key: key, Value: serde.Serde[*held[V]](heldSerde[V]{val}),
 		NoChangelog: s.NoChangelog, Changelog: s.Changelog}, nil, nil)
 	d.spec.Headers = []kgo.RecordHeader{{Key: "v", Value: []byte{heldVersion}}}
 	d.own(b, node)
@@ -136,12 +136,12 @@ func wireSuppress[K, V any](from, to *stage[K, change[V]], d *storeDef, how supp
 	}
 	from.to(func(o *opening) fn[K, change[V]] {
 		n := how
-		n.st = typedStore[*state.KeyValueStore[K, held[V]]](o, d.spec.Name)
+		n.st = typedStore[*state.KeyValueStore[K, *held[V]]](o, d.spec.Name)
 		if n.st == nil {
 			return nil
 		}
 		n.key, _ = d.spec.Key.(serde.Serde[K])
-		n.val, _ = d.spec.Value.(serde.Serde[held[V]])
+		n.val, _ = d.spec.Value.(serde.Serde[*held[V]])
 		n.next, n.observed = to.open(o), o.task.Observe(n.store())
 		if err := n.load(); err != nil {
 			o.fail(fmt.Errorf("suppression %q: %w", n.Name, err))

@@ -20,9 +20,9 @@ type suppressing[K, V any] struct {
 	wait     int64                 // after the buffer time, in milliseconds
 	closes   func(K) int64         // the buffer time of a key; nil: its update's own time
 	closed   func(k K, at int64) K // a key that was decoded, with its buffer time
-	st       *state.KeyValueStore[K, held[V]]
+	st       *state.KeyValueStore[K, *held[V]]
 	key      serde.Serde[K]
-	val      serde.Serde[held[V]]
+	val      serde.Serde[*held[V]]
 	next     fn[K, change[V]]
 	observed *int64 // stream time of this node; -1 at first
 	due      dueKeys
@@ -80,7 +80,7 @@ func (n *suppressing[K, V]) hold(c *cursor, k K, ch change[V]) error {
 	if err != nil {
 		return storeFailed(c, n.node, err)
 	}
-	h := held[V]{time: c.Time, new: ch.new, hasNew: ch.hasNew, headers: c.Headers}
+	h := &held[V]{time: c.Time, new: ch.new, hasNew: ch.hasNew, headers: c.Headers}
 	if e.Exists {
 		h.at, h.prior, h.hasPrior = e.Value.at, e.Value.prior, e.Value.hasPrior
 		n.bytes -= e.Value.size
@@ -210,7 +210,8 @@ func (q *dueKeys) take() dueKey {
 	return first
 }
 
-// held is an update that is held back.
+// held is an update that is held back. The store keeps pointers to it: for the compiler all pointers have one shape, so that
+// a store of them is made once, and not once more for every table that could be suppressed.
 type held[V any] struct {
 	at               int64 // the buffer time
 	time             int64 // of the update
@@ -236,7 +237,7 @@ var (
 	errNullHeld = errors.New("null is no key")
 )
 
-func (s heldSerde[V]) Append(dst []byte, at serde.Place, h held[V]) (_ []byte, err error) {
+func (s heldSerde[V]) Append(dst []byte, at serde.Place, h *held[V]) (_ []byte, err error) {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(h.time))
 	dst = binary.BigEndian.AppendUint64(dst, ^uint64(0)) // offset
 	dst = binary.BigEndian.AppendUint32(dst, 0)          // topic
@@ -281,8 +282,9 @@ func appendSized(dst, b []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, uint32(len(b))), b...)
 }
 
-func (s heldSerde[V]) Decode(at serde.Place, data []byte) (h held[V], err error) {
+func (s heldSerde[V]) Decode(at serde.Place, data []byte) (h *held[V], err error) {
 	r := sizedReader{data: data}
+	h = new(held[V])
 	h.size = int64(len(data))
 	h.time = int64(r.number(8))
 	r.number(8)
