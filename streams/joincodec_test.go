@@ -78,7 +78,7 @@ func TestHeldFormatIsKafkas(t *testing.T) {
 	}
 	h1 := []kgo.RecordHeader{{Key: "h", Value: []byte("1")}}
 	var at serde.Place
-	for name, wants := range map[string][]held[string]{
+	for name, wants := range map[string][]*held[string]{
 		"suppress-table": {
 			{at: 5, time: 5, new: "x", hasNew: true, headers: h1},
 			{at: 5, time: 6, new: "y", hasNew: true},
