@@ -14,12 +14,26 @@ import (
 	"github.com/leatstream/leat/serde"
 )
 
-// overRow is a cached row that Pebble does not have yet, or has otherwise.
-type overRow[K, V any] struct {
+// place says where a cached row belongs that Pebble does not have yet, or has otherwise. It has no type parameter, so
+// that a program has one function that sorts them, and not one for each type of its stores.
+type place struct {
 	key    []byte // local
-	idx    uint32
+	idx    uint32 // of the slab
+	at     uint32 // of changes.rows
 	exists bool
-	row    Row[K, V] // without KeyBytes
+}
+
+// changes are the rows of a span that differ from Pebble, and their places in order.
+type changes[K, V any] struct {
+	order []place
+	rows  []Row[K, V] // without KeyBytes; copies, as the cache may move on while they are read
+}
+
+// shift takes the first change off, and returns it with its row.
+func (c *changes[K, V]) shift() (place, *Row[K, V]) {
+	first := c.order[0]
+	c.order = c.order[1:]
+	return first, &c.rows[first.at]
 }
 
 // span is a range of local keys: from lo, before hi; nil is no bound.
@@ -33,7 +47,7 @@ func (p span) holds(k []byte) bool {
 const unsortedMost = 512
 
 // over copies the rows of the span that differ from Pebble, sorted; with enc those of one key only.
-func (s *table[K, V]) over(p span, enc []byte) []overRow[K, V] {
+func (s *table[K, V]) over(p span, enc []byte) changes[K, V] {
 	if len(s.touched)-s.sortedTo > unsortedMost {
 		s.sortTouched()
 	}
@@ -51,8 +65,9 @@ func (s *table[K, V]) over(p span, enc []byte) []overRow[K, V] {
 			s.collect(&o, r.between(o.first, o.last))
 		}
 	}
-	slices.SortFunc(o.rows, func(a, b overRow[K, V]) int { return bytes.Compare(a.key, b.key) })
-	return slices.CompactFunc(o.rows, func(a, b overRow[K, V]) bool { return a.idx == b.idx })
+	slices.SortFunc(o.order, func(a, b place) int { return bytes.Compare(a.key, b.key) })
+	o.order = slices.CompactFunc(o.order, func(a, b place) bool { return a.idx == b.idx })
+	return o.changes
 }
 
 // between returns the part of a sorted run whose first key bytes lie in a range.
@@ -67,7 +82,7 @@ type overlay[K, V any] struct {
 	first, last uint64 // bounds of k1, both included
 	enc         []byte // if not nil, the one key
 	keys        []byte
-	rows        []overRow[K, V]
+	changes[K, V]
 }
 
 func (s *table[K, V]) collect(o *overlay[K, V], r run) {
@@ -88,8 +103,8 @@ func (s *table[K, V]) collect(o *overlay[K, V], r run) {
 			o.keys = o.keys[:at]
 			continue
 		}
-		o.rows = append(o.rows, overRow[K, V]{key: k, idx: r[i].idx, exists: e.Exists,
-			row: Row[K, V]{Key: e.Key, Start: e.Start, Value: e.Value, Time: e.Time}})
+		o.order = append(o.order, place{key: k, idx: r[i].idx, at: uint32(len(o.rows)), exists: e.Exists})
+		o.rows = append(o.rows, Row[K, V]{Key: e.Key, Start: e.Start, Value: e.Value, Time: e.Time})
 	}
 }
 
@@ -113,7 +128,7 @@ func (s *table[K, V]) scanTo(p span, reverse bool, yield func(Row[K, V]) bool) e
 	s.poll() // before the iterator: what counts as applied now is in it
 	over := s.over(p, nil)
 	if reverse {
-		slices.Reverse(over)
+		slices.Reverse(over.order)
 	}
 	it, err := s.sh.newIter(p)
 	if err != nil {
@@ -174,7 +189,7 @@ func (d *rows[K, V]) row(k, v []byte) (r Row[K, V], err error) {
 
 // merge walks an iterator and sorted changes together; where both have a key the change counts.
 type merge[K, V any] struct {
-	over    []overRow[K, V]
+	over    changes[K, V]
 	it      *pebble.Iterator
 	reverse bool
 	rows    rows[K, V]
@@ -182,30 +197,29 @@ type merge[K, V any] struct {
 
 func (m *merge[K, V]) run(yield func(Row[K, V]) bool) error {
 	valid := m.start()
-	for valid || len(m.over) > 0 {
+	for valid || len(m.over.order) > 0 {
 		c := 0
 		switch {
 		case !valid:
 			c = -1
-		case len(m.over) == 0:
+		case len(m.over.order) == 0:
 			c = 1
 		default:
-			if c = bytes.Compare(m.over[0].key, m.it.Key()[4:]); m.reverse {
+			if c = bytes.Compare(m.over.order[0].key, m.it.Key()[4:]); m.reverse {
 				c = -c
 			}
 		}
 		if c <= 0 {
-			o := &m.over[0]
-			m.over = m.over[1:]
+			o, row := m.over.shift()
 			if c == 0 {
 				valid = m.next()
 			}
 			if o.exists {
-				o.row.KeyBytes = o.key
+				row.KeyBytes = o.key
 				if m.rows.windowed {
-					o.row.KeyBytes = o.key[8:]
+					row.KeyBytes = o.key[8:]
 				}
-				if !yield(o.row) {
+				if !yield(*row) {
 					return nil
 				}
 			}

@@ -147,7 +147,7 @@ func (v *WindowView[K, V]) Fetch(k K, from, to int64) iter.Seq2[Row[K, V], error
 	enc, err := v.view.encode(k)
 	return v.view.each(startSpan(from, to), err, func(it *pebble.Iterator, yield func(Row[K, V]) bool) error {
 		f := keyFetch[K, V]{it: it, pre: v.view.sh.prefix(), enc: enc, from: from, to: to, rows: v.view.rows}
-		return f.run(nil, yield)
+		return f.run(changes[K, V]{}, yield)
 	})
 }
 

@@ -18,17 +18,16 @@ type keyFetch[K, V any] struct {
 }
 
 // run yields the key's windows, those of over in place of Pebble's.
-func (f *keyFetch[K, V]) run(over []overRow[K, V], yield func(Row[K, V]) bool) error {
+func (f *keyFetch[K, V]) run(over changes[K, V], yield func(Row[K, V]) bool) error {
 	at, ok, err := f.seek(f.from)
-	for err == nil && (ok || len(over) > 0) {
-		if len(over) > 0 && (!ok || over[0].row.Start <= at) {
-			o := over[0]
-			over = over[1:]
-			if ok && o.row.Start == at {
+	for err == nil && (ok || len(over.order) > 0) {
+		if len(over.order) > 0 && (!ok || over.rows[over.order[0].at].Start <= at) {
+			o, row := over.shift()
+			if ok && row.Start == at {
 				at, ok, err = f.seek(at + 1)
 			}
-			o.row.KeyBytes = f.enc
-			if o.exists && !yield(o.row) {
+			row.KeyBytes = f.enc
+			if o.exists && !yield(*row) {
 				return nil
 			}
 			continue
