@@ -70,7 +70,7 @@ func (s *KStream[K, V]) MapAsync[R any](how Async, f func(context.Context, K, V)
 	}
 	d := declareStore(b, store, nil, nil)
 	d.use(out.node)
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(out.node, func(o *opening) fn[K, V] {
 		st := typedStore[*state.KeyValueStore[int64, *asyncCall[K, V]]](o, how.Name)
 		if st == nil {
 			return nil

@@ -42,7 +42,7 @@ func Batch[K, V any](s *KStream[K, V], name string, n int, wait time.Duration) *
 	}
 	out := &KStream[K, []V]{b: b, node: b.g.Add(graph.Processor, number, in.node), out: &stage[K, []V]{}, key: in.key}
 	d.use(out.node)
-	in.out.to(func(o *opening) fn[K, V] {
+	in.out.to(out.node, func(o *opening) fn[K, V] {
 		st := typedStore[*state.KeyValueStore[K, batchOf[V]]](o, name)
 		if st == nil {
 			return nil

@@ -30,8 +30,9 @@ type Builder struct {
 	stores       []*storeDef
 	repartitions []*repartitionDef
 	rekeyings    []*rekeying
-	joined       [][]*graph.Node // nodes whose sources must be co-partitioned
-	topics       map[string]bool // source topics
+	outputs      map[*graph.Node]*outputs // of processors
+	joined       [][]*graph.Node          // nodes whose sources must be co-partitioned
+	topics       map[string]bool          // source topics
 	create       []engine.NewTopic
 	starters     []engine.Starter
 	mistakes     []error

@@ -81,6 +81,11 @@ type Config struct {
 	LeaveOnStop bool
 	// OnError decides on what goes wrong with one record; nil is Fail for everything. Any worker may call it.
 	OnError func(context.Context, *RecordError) Decision
+	// Wrap is asked once for every node of every task that the instance opens, sources and sinks included, and returns the
+	// hook around it, or nil for none: to time, log, trace or drop what reaches the node. A hook belongs to its one task, and
+	// may keep state without locks; Wrap may be called by several goroutines at a time. Between the topics of a foreign-key
+	// join, where records are not yet typed, there are no hooks. Wrap nil: no node has one, which costs nothing.
+	Wrap func(Node) Wrapper
 	// OnState is called when the instance's state changes: one call at a time, in order, by goroutines of the application,
 	// which wait for it. It may call the App's methods, but not wait for Run. nil: nobody asks.
 	OnState func(State)

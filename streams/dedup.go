@@ -27,7 +27,7 @@ func (s *KStream[K, V]) Deduplicate(into WindowStore[string, time.Time], id func
 	into.Size = window
 	d := declareWindow(b, into, nil, nil, window, 3*window)
 	d.use(out.node)
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(out.node, func(o *opening) fn[K, V] {
 		st := typedStore[*state.WindowStore[string, time.Time]](o, d.spec.Name)
 		if st == nil {
 			return nil

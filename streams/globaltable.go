@@ -53,9 +53,9 @@ func (b *Builder) GlobalStore[K, V any](t Topic[K, V], into Store[K, V], open fu
 	d := declareStore(b, into, key, val)
 	d.own(b, node)
 	d.global(t.Name, node)
-	read.to(func(o *opening) fn[K, V] {
+	read.to(node, func(o *opening) fn[K, V] {
 		none := func(Record[struct{}, struct{}]) error { return nil }
-		return openProcessor(o, node, none, func(t *Task, _ Emit[struct{}, struct{}]) (Processor[K, V], error) { return open(t) })
+		return openProcessor(o, node, none, func(t *Task, _ Emit[struct{}, struct{}]) (Processor[K, V], error) { return open(t) }, new(outputs))
 	})
 	return into
 }
@@ -187,7 +187,7 @@ func (g *globalRows[K, V]) find(c *cursor, n *graph.Node, k K) (v V, ok bool, er
 func (s *KStream[K, V]) JoinGlobal[GK, GV, R any](with *GlobalKTable[GK, GV], key func(K, V) (GK, bool), join func(K, V, GV) (R, error)) *KStream[K, R] {
 	out, find := joinGlobal[K, V, GK, GV, R](s, with, key)
 	node := out.node
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next, find := out.out.open(o), find(o)
 		return func(c *cursor, k K, v V) error {
 			row, at, err := find(c, k, v)
@@ -220,7 +220,7 @@ func (s *KStream[K, V]) LeftJoinGlobal[GK, GV, R any](with *GlobalKTable[GK, GV]
 	node := out.node
 	node.Relaxed = true
 	nullVal := nullTest[V]()
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next, find := out.out.open(o), find(o)
 		return func(c *cursor, k K, v V) error {
 			if nullVal != nil && nullVal(v) {

@@ -142,7 +142,7 @@ func aggregateInput[K, V, A any](in *KStream[K, V], out *KTable[K, A], store str
 	make func(*graph.Node, *state.KeyValueStore[K, A]) step[K, V, A]) {
 	nullKey, nullVal := nullTest[K](), nullTest[V]()
 	raw := sameBytes(in.raw, out.keyed)
-	in.out.to(func(o *opening) fn[K, V] {
+	in.out.to(node, func(o *opening) fn[K, V] {
 		st := out.storeNamed(o, store)
 		if st.st == nil {
 			return nil

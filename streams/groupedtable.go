@@ -72,7 +72,7 @@ func groupTable[K, V, K2, V2 any](b *Builder, parent *graph.Node, from *stage[K,
 		p, err = call(both, k, v)
 		return p, (nullKey == nil || !nullKey(p.k)) && (nullVal == nil || !nullVal(p.v)), err
 	})
-	from.to(func(o *opening) fn[K, change[V]] {
+	from.to(g.node, func(o *opening) fn[K, change[V]] {
 		next := g.out.open(o)
 		return func(c *cursor, k K, ch change[V]) (err error) {
 			var m move[K2, V2]
@@ -120,7 +120,7 @@ func (g *KGroupedTable[K, V]) rows(d *storeDef) *groupedRows[K, V] {
 		r.null = func(c *cursor, _ K) error { c.Task.Counters.NullDropped++; return nil }
 		return r.source()
 	}
-	g.out.to(func(o *opening) fn[struct{}, move[K, V]] {
+	g.out.to(sink, func(o *opening) fn[struct{}, move[K, V]] {
 		w := newWriter(o, sink, def.topic.In(o.task.Env().AppID), key, serde.Serde[change[V]](changeSerde[V]{val}), nil)
 		return func(c *cursor, _ struct{}, m move[K, V]) error { return writeMove(w, c, &m) }
 	})
@@ -321,7 +321,7 @@ func regroup[K, V, A any](g *KGroupedTable[K, V], into Store[K, A], prefix strin
 	out := &KTable[K, A]{b: b, node: b.g.Add(graph.Processor, b.g.Next(prefix), in.node), out: &stage[K, change[A]]{}, key: in.key}
 	out.keep(d)
 	node, raw := out.node, sameBytes(in.key, out.keyed)
-	in.out.to(func(o *opening) fn[K, change[V]] {
+	in.out.to(node, func(o *opening) fn[K, change[V]] {
 		st := out.store(o)
 		if st.st == nil {
 			return nil

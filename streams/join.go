@@ -18,7 +18,7 @@ func (s *KStream[K, V]) JoinTable[V2, R any](with *KTable[K, V2], join func(K, V
 	node, in := s.joined(with.b, with.node, with.get != nil, "KSTREAM-JOIN-", false, how)
 	out := joinOut[K, V, R](in, node)
 	nullKey, nullVal, raw := nullTest[K](), nullTest[V](), sameBytes(in.raw, with.keyed)
-	in.out.to(func(o *opening) fn[K, V] {
+	in.out.to(node, func(o *opening) fn[K, V] {
 		next, get := out.out.open(o), openLookup(o, with)
 		return func(c *cursor, k K, v V) error {
 			if nullKey != nil && nullKey(k) || nullVal != nil && nullVal(v) {
@@ -49,7 +49,7 @@ func (s *KStream[K, V]) LeftJoinTable[V2, R any](with *KTable[K, V2], join func(
 	node, in := s.joined(with.b, with.node, with.get != nil, "KSTREAM-LEFTJOIN-", true, how)
 	out := joinOut[K, V, R](in, node)
 	nullKey, nullVal, raw := nullTest[K](), nullTest[V](), sameBytes(in.raw, with.keyed)
-	in.out.to(func(o *opening) fn[K, V] {
+	in.out.to(node, func(o *opening) fn[K, V] {
 		next, get := out.out.open(o), openLookup(o, with)
 		return func(c *cursor, k K, v V) error {
 			if nullVal != nil && nullVal(v) {

@@ -114,11 +114,11 @@ func (j *foreignJoin[K, V, K2, V2]) nodes(b *Builder, name string) {
 }
 
 func (j *foreignJoin[K, V, K2, V2]) wire() {
-	j.left.out.to(func(o *opening) fn[K, change[V]] { return openRegistrar(o, j).update })
+	j.left.out.to(j.register, func(o *opening) fn[K, change[V]] { return openRegistrar(o, j).update })
 	j.registrations.source.open = func(o *opening) engine.Source {
 		return engine.Source{Process: openForeign(o, j).register}
 	}
-	j.right.out.to(func(o *opening) fn[K2, change[V2]] { return openForeign(o, j).update })
+	j.right.out.to(j.update, func(o *opening) fn[K2, change[V2]] { return openForeign(o, j).update })
 }
 
 // asks and gives are where the join's serdes stand: on its topics, each key and value type in one place.

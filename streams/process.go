@@ -30,11 +30,7 @@ const (
 )
 
 // Origin says where the record in hand lies.
-type Origin struct {
-	Topic     string
-	Partition int32
-	Offset    int64
-}
+type Origin = engine.Origin
 
 // Task is what a processor knows of the task it runs in: one sub-topology on one partition. It is for that task's
 // goroutine: for open, the processor and its punctuators.
@@ -42,6 +38,8 @@ type Task struct {
 	t    *engine.Task
 	o    *opening
 	node *graph.Node
+	// outputs are those of the processor, each an Emit.
+	outputs map[string]any
 }
 
 // ID is the task's name, for example 0_3.
@@ -62,13 +60,7 @@ func (t *Task) Now() time.Time { return t.t.Env().Now() }
 func (t *Task) Commit() { t.t.RequestCommit() }
 
 // Origin says where the record in hand lies; false in a punctuator.
-func (t *Task) Origin() (Origin, bool) {
-	r := t.t.Cursor().Record
-	if r == nil {
-		return Origin{}, false
-	}
-	return Origin{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}, true
-}
+func (t *Task) Origin() (Origin, bool) { return t.t.Cursor().Origin() }
 
 // OnClose has f called when the task ends.
 func (t *Task) OnClose(f func() error) { t.o.closes = append(t.o.closes, f) }
@@ -131,18 +123,10 @@ func (t *Task) mayUse(name string) {
 // key may change, so what groups or joins after it repartitions first. name is the node's.
 func (s *KStream[K, V]) Process[K2, V2 any](name string, open func(*Task, Emit[K2, V2]) (Processor[K, V], error), uses ...StoreRef) *KStream[K2, V2] {
 	out := s.pairs[K2, V2](processorName(name, "KSTREAM-PROCESSOR-"))
-	connect(s.b, out.node, name, uses)
+	ways := connect(s.b, out.node, name, uses)
 	node, to := out.node, out.out
-	s.out.to(func(o *opening) fn[K, V] {
-		next, c := to.open(o), o.task.Cursor()
-		emit := func(r Record[K2, V2]) error {
-			at, headers := c.Time, c.Headers
-			c.Time, c.Headers = timeOr(r.Time, at), toWire(r.Headers)
-			err := next(c, r.Key, r.Value)
-			c.Time, c.Headers = at, headers
-			return err
-		}
-		return openProcessor(o, node, emit, open)
+	s.out.to(node, func(o *opening) fn[K, V] {
+		return openProcessor(o, node, emitter(o, to.open(o)), open, ways)
 	})
 	return out
 }
@@ -153,9 +137,9 @@ func (s *KStream[K, V]) Process[K2, V2 any](name string, open func(*Task, Emit[K
 func (s *KStream[K, V]) ProcessValues[V2 any](name string, open func(*Task, Emit[K, V2]) (Processor[K, V], error), uses ...StoreRef) *KStream[K, V2] {
 	out := s.values[V2](processorName(name, "KSTREAM-PROCESSVALUES-"))
 	out.raw = nil
-	connect(s.b, out.node, name, uses)
+	ways := connect(s.b, out.node, name, uses)
 	node, to := out.node, out.out
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next, c := to.open(o), o.task.Cursor()
 		var key K
 		emit := func(r Record[K, V2]) error {
@@ -169,7 +153,7 @@ func (s *KStream[K, V]) ProcessValues[V2 any](name string, open func(*Task, Emit
 			c.Time, c.Headers = at, headers
 			return err
 		}
-		process := openProcessor(o, node, emit, open)
+		process := openProcessor(o, node, emit, open, ways)
 		return func(c *cursor, k K, v V) error {
 			key = k
 			return process(c, k, v)
@@ -194,17 +178,18 @@ func processorName(name, prefix string) string {
 	return prefix
 }
 
-func connect(b *Builder, n *graph.Node, name string, uses []StoreRef) {
+func connect(b *Builder, n *graph.Node, name string, uses []StoreRef) *outputs {
 	if name != "" {
 		n.Name = name
 	}
 	for _, u := range uses {
 		u.declare(b).use(n)
 	}
+	return b.outputsOf(n)
 }
 
-func openProcessor[K, V, K2, V2 any](o *opening, node *graph.Node, emit Emit[K2, V2], open func(*Task, Emit[K2, V2]) (Processor[K, V], error)) fn[K, V] {
-	task := &Task{t: o.task, o: o, node: node}
+func openProcessor[K, V, K2, V2 any](o *opening, node *graph.Node, emit Emit[K2, V2], open func(*Task, Emit[K2, V2]) (Processor[K, V], error), ways *outputs) fn[K, V] {
+	task := &Task{t: o.task, o: o, node: node, outputs: ways.open(o)}
 	p, err := call(open, task, emit)
 	if err == nil && p == nil {
 		err = errors.New("no processor, and no error")

@@ -213,7 +213,7 @@ func (w SessionWindows) table[K, A any](b *Builder, d *storeDef, node *graph.Nod
 func sessionInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w SessionWindows, clock string,
 	steps func(*graph.Node) sessionSteps[K, V, A]) {
 	raw := sameBytes(in.raw, out.key)
-	in.out.to(func(o *opening) fn[K, V] {
+	in.out.to(node, func(o *opening) fn[K, V] {
 		st := typedStore[*state.SessionStore[K, A]](o, d.spec.Name)
 		if st == nil {
 			return nil

@@ -102,8 +102,8 @@ func (w *writer[K, V]) partitions() int32 {
 	return w.count
 }
 
-// addSink wires a sink below parent, and returns what opens its writer.
-func addSink[K, V any](b *Builder, parent *graph.Node, t Topic[K, V], key serde.Serde[K], val serde.Serde[V]) func(o *opening) *writer[K, V] {
+// addSink wires a sink below parent, and returns it with what opens its writer.
+func addSink[K, V any](b *Builder, parent *graph.Node, t Topic[K, V], key serde.Serde[K], val serde.Serde[V]) (*graph.Node, func(o *opening) *writer[K, V]) {
 	b.checkName("a sink's topic", t.Name)
 	b.creates(t.Name, t.Partitions)
 	key = serdeFor(b, t.Key, key, fmt.Sprintf("the key of topic %q", t.Name))
@@ -111,7 +111,7 @@ func addSink[K, V any](b *Builder, parent *graph.Node, t Topic[K, V], key serde.
 	node := b.g.Add(graph.Sink, b.g.Next("KSTREAM-SINK-"), parent)
 	node.Topics = []string{t.Name}
 	node.Key, node.Value = serde.FormatOf(key), serde.FormatOf(val)
-	return func(o *opening) *writer[K, V] {
+	return node, func(o *opening) *writer[K, V] {
 		return newWriter(o, node, t.Name, key, val, t.Partitioner)
 	}
 }
@@ -155,12 +155,12 @@ func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.S
 	topic := def.topic
 	def.source.open = func(o *opening) engine.Source {
 		full := topic.In(o.task.Env().AppID)
-		r := &reader[K, V]{node: source, key: newDecoder(key, full, true), val: newDecoder(val, full, false), next: reads.open(o), dropNullKeys: true}
+		r := &reader[K, V]{node: source, key: newDecoder(key, full, true), val: newDecoder(val, full, false), next: hooked(o, source, reads.open(o)), dropNullKeys: true}
 		r.null = func(c *cursor, _ K) error { c.Task.Counters.NullDropped++; return nil }
 		return r.source()
 	}
 	null := nullTest[K]()
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(filter, func(o *opening) fn[K, V] {
 		w := newWriter(o, sink, topic.In(o.task.Env().AppID), key, val, choose)
 		if null == nil || def.nulls {
 			return func(c *cursor, k K, v V) error { return w.write(c, k, v, false) }
@@ -180,13 +180,13 @@ func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.S
 
 // ToDynamic ends the stream in topics whose names are chosen per record; like says all else of them. A topic must exist,
 // or the cluster create topics by itself.
-func (s *KStream[K, V]) ToDynamic(name func(Record[K, V]) string, like Topic[K, V]) {
+func (s *KStream[K, V]) ToDynamic(name func(Record[K, V]) string, like Topic[K, V]) *End {
 	b := s.b
 	key := serdeFor(b, like.Key, s.key, "the key of the topics that ToDynamic names")
 	val := serdeFor(b, like.Value, s.val, "the value of the topics that ToDynamic names")
 	node := b.g.Add(graph.Sink, b.g.Next("KSTREAM-SINK-"), s.node)
 	f := func(r Record[K, V], _ struct{}) (string, error) { return name(r), nil }
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		writers := make(map[string]*writer[K, V])
 		return func(c *cursor, k K, v V) error {
 			r := Record[K, V]{Key: k, Value: v, Time: fromMillis(c.Time), Headers: fromWire(c.Headers)}
@@ -205,4 +205,5 @@ func (s *KStream[K, V]) ToDynamic(name func(Record[K, V]) string, like Topic[K, 
 			return w.write(c, k, v, false)
 		}
 	})
+	return &End{node}
 }

@@ -152,7 +152,7 @@ func addSource[K, V any](b *Builder, t Topic[K, V], from []Source, into *stage[K
 		def.spec.Reset = f.Reset
 	}
 	def.open = func(o *opening) engine.Source {
-		next := into.open(o)
+		next := hooked(o, node, into.open(o))
 		r := &reader[K, V]{node: node, key: newDecoder(key, t.Name, true), val: newDecoder(val, t.Name, false),
 			next: next, time: t.Time, dropNullKeys: table}
 		r.null = func(c *cursor, _ K) error { c.Task.Counters.NullDropped++; return nil }

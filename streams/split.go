@@ -12,25 +12,26 @@ type Branches[K, V any] struct {
 	from  *KStream[K, V]
 	node  *graph.Node
 	arms  []arm[K, V]
-	other *stage[K, V]
+	other *KStream[K, V]
 }
 
 type arm[K, V any] struct {
 	pred func(K, V) (bool, error)
+	node *graph.Node
 	to   *stage[K, V]
 }
 
 // Split begins to part the stream.
 func (s *KStream[K, V]) Split() *Branches[K, V] {
 	b := &Branches[K, V]{from: s, node: s.b.g.Add(graph.Processor, s.b.g.Next("KSTREAM-BRANCH-"), s.node)}
-	s.out.to(b.open)
+	s.out.to(b.node, b.open)
 	return b
 }
 
 // Branch is the stream of the records for which pred is true, and no earlier branch's.
 func (b *Branches[K, V]) Branch(pred func(K, V) bool) *KStream[K, V] {
 	out := b.child(fmt.Sprint(len(b.arms) + 1))
-	b.arms = append(b.arms, arm[K, V]{pred: total(pred), to: out.out})
+	b.arms = append(b.arms, arm[K, V]{pred: total(pred), node: out.node, to: out.out})
 	return out
 }
 
@@ -40,7 +41,7 @@ func (b *Branches[K, V]) Default() *KStream[K, V] {
 		b.from.b.mistake("Default is called twice on one Split: keep its handle")
 	}
 	out := b.child("0")
-	b.other = out.out
+	b.other = out
 	return out
 }
 
@@ -55,11 +56,11 @@ func (b *Branches[K, V]) child(name string) *KStream[K, V] {
 func (b *Branches[K, V]) open(o *opening) fn[K, V] {
 	next := make([]fn[K, V], len(b.arms))
 	for i, a := range b.arms {
-		next[i] = a.to.open(o)
+		next[i] = hooked(o, a.node, a.to.open(o))
 	}
 	other := func(*cursor, K, V) error { return nil }
 	if b.other != nil {
-		other = b.other.open(o)
+		other = hooked(o, b.other.node, b.other.out.open(o))
 	}
 	arms, node := b.arms, b.node
 	return func(c *cursor, k K, v V) error {

@@ -26,15 +26,18 @@ type opening struct {
 	memo  map[any]any // stage -> its closure, so that a stage with several parents is opened once
 	typed map[string]any
 	// globals are the stores of global tables, which are not of this task.
-	globals map[string]*storeDef
-	closes  []func() error
-	errs    []error
+	globals  map[string]*storeDef
+	wrappers map[*graph.Node]Wrapper // those that were asked for
+	closes   []func() error
+	errs     []error
 }
 
 func (o *opening) fail(err error) { o.errs = append(o.errs, err) }
 
-// to adds a child.
-func (s *stage[K, V]) to(open func(o *opening) fn[K, V]) { s.outs = append(s.outs, open) }
+// to adds the node n as a child.
+func (s *stage[K, V]) to(n *graph.Node, open func(o *opening) fn[K, V]) {
+	s.outs = append(s.outs, func(o *opening) fn[K, V] { return hooked(o, n, open(o)) })
+}
 
 // open returns the closure that passes a record to all children, in the order of wiring, depth first.
 func (s *stage[K, V]) open(o *opening) fn[K, V] {

@@ -63,7 +63,7 @@ func (s *KStream[K, V]) FilterNot(drop func(K, V) bool) *KStream[K, V] {
 func (s *KStream[K, V]) filter(prefix string, pred func(K, V) bool, want bool) *KStream[K, V] {
 	out := s.same(prefix)
 	node, f, to := out.node, total(pred), out.out
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next := to.open(o)
 		return func(c *cursor, k K, v V) error {
 			ok, err := call(f, k, v)
@@ -120,7 +120,7 @@ func (s *KStream[K, V]) Map[K2, V2 any](f func(K, V) (K2, V2, error)) *KStream[K
 		return p, err
 	}
 	node, to := out.node, out.out
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next := to.open(o)
 		return func(c *cursor, k K, v V) error {
 			p, err := call(g, k, v)
@@ -140,7 +140,7 @@ func (s *KStream[K, V]) Map[K2, V2 any](f func(K, V) (K2, V2, error)) *KStream[K
 func (s *KStream[K, V]) MapValues[V2 any](f func(K, V) (V2, error)) *KStream[K, V2] {
 	out := s.values[V2]("KSTREAM-MAPVALUES-")
 	node, to := out.node, out.out
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next := to.open(o)
 		return func(c *cursor, k K, v V) error {
 			r, err := call(f, k, v)
@@ -162,7 +162,7 @@ func (s *KStream[K, V]) MapRecord[V2 any](f func(Record[K, V]) (Record[K, V2], e
 	out := s.values[V2]("KSTREAM-MAPRECORD-")
 	node, to := out.node, out.out
 	g := func(r Record[K, V], _ struct{}) (Record[K, V2], error) { return f(r) }
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next := to.open(o)
 		return func(c *cursor, k K, v V) error {
 			in := Record[K, V]{Key: k, Value: v, Time: fromMillis(c.Time), Headers: fromWire(c.Headers)}
@@ -187,7 +187,7 @@ func (s *KStream[K, V]) MapRecord[V2 any](f func(Record[K, V]) (Record[K, V2], e
 func (s *KStream[K, V]) FlatMap[K2, V2 any](f func(K, V, func(K2, V2)) error) *KStream[K2, V2] {
 	out := s.pairs[K2, V2]("KSTREAM-FLATMAP-")
 	node, to := out.node, out.out
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next, c := to.open(o), o.task.Cursor()
 		var down error // what ended the task further down, during a call of f
 		emit := func(k K2, v V2) {
@@ -218,7 +218,7 @@ func (s *KStream[K, V]) FlatMap[K2, V2 any](f func(K, V, func(K2, V2)) error) *K
 func (s *KStream[K, V]) FlatMapValues[V2 any](f func(K, V) ([]V2, error)) *KStream[K, V2] {
 	out := s.values[V2]("KSTREAM-FLATMAPVALUES-")
 	node, to := out.node, out.out
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next := to.open(o)
 		return func(c *cursor, k K, v V) error {
 			rs, err := call(f, k, v)
@@ -247,7 +247,7 @@ func (s *KStream[K, V]) SelectKey[K2 any](f func(K, V) K2) *KStream[K2, V] {
 func (s *KStream[K, V]) selectKey[K2 any](prefix string, f func(K, V) K2) *KStream[K2, V] {
 	out := s.pairs[K2, V](prefix)
 	node, to, g := out.node, out.out, total(f)
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next := to.open(o)
 		return func(c *cursor, k K, v V) error {
 			k2, err := call(g, k, v)
@@ -268,7 +268,7 @@ func (s *KStream[K, V]) Peek(f func(K, V)) *KStream[K, V] {
 	out := s.same("KSTREAM-PEEK-")
 	node, to := out.node, out.out
 	g := func(k K, v V) (struct{}, error) { f(k, v); return struct{}{}, nil }
-	s.out.to(func(o *opening) fn[K, V] {
+	s.out.to(node, func(o *opening) fn[K, V] {
 		next := to.open(o)
 		return func(c *cursor, k K, v V) error {
 			if _, err := call(g, k, v); err != nil {
@@ -283,12 +283,12 @@ func (s *KStream[K, V]) Peek(f func(K, V)) *KStream[K, V] {
 }
 
 // ForEach ends the stream with a function. It is called again for a record whose transaction did not commit.
-func (s *KStream[K, V]) ForEach(f func(K, V) error) { s.forEach("KSTREAM-FOREACH-", f) }
+func (s *KStream[K, V]) ForEach(f func(K, V) error) *End { return s.forEach("KSTREAM-FOREACH-", f) }
 
-func (s *KStream[K, V]) forEach(prefix string, f func(K, V) error) {
+func (s *KStream[K, V]) forEach(prefix string, f func(K, V) error) *End {
 	node := s.b.g.Add(graph.Processor, s.b.g.Next(prefix), s.node)
 	g := func(k K, v V) (struct{}, error) { return struct{}{}, f(k, v) }
-	s.out.to(func(*opening) fn[K, V] {
+	s.out.to(node, func(*opening) fn[K, V] {
 		return func(c *cursor, k K, v V) error {
 			if _, err := call(g, k, v); err != nil {
 				_, _, err = failed(c, node, g, k, v, err)
@@ -297,11 +297,12 @@ func (s *KStream[K, V]) forEach(prefix string, f func(K, V) error) {
 			return nil
 		}
 	})
+	return &End{node}
 }
 
 // Print writes every record to w, one line each. Tasks write at the same time: w must bear that.
-func (s *KStream[K, V]) Print(w io.Writer) {
-	s.forEach("KSTREAM-PRINTER-", func(k K, v V) error {
+func (s *KStream[K, V]) Print(w io.Writer) *End {
+	return s.forEach("KSTREAM-PRINTER-", func(k K, v V) error {
 		_, err := fmt.Fprintf(w, "%v, %v\n", k, v)
 		return err
 	})
@@ -327,18 +328,19 @@ func (s *KStream[K, V]) merge(other *KStream[K, V]) *KStream[K, V] {
 	if sameBytes(s.raw, other.raw) {
 		out.raw = s.raw
 	}
-	s.out.to(out.out.open)
-	other.out.to(out.out.open)
+	s.out.to(out.node, out.out.open)
+	other.out.to(out.node, out.out.open)
 	return out
 }
 
 // To ends the stream in a topic.
-func (s *KStream[K, V]) To(t Topic[K, V]) {
-	open := addSink(s.b, s.node, t, s.key, s.val)
-	s.out.to(func(o *opening) fn[K, V] {
+func (s *KStream[K, V]) To(t Topic[K, V]) *End {
+	node, open := addSink(s.b, s.node, t, s.key, s.val)
+	s.out.to(node, func(o *opening) fn[K, V] {
 		w := open(o)
 		return func(c *cursor, k K, v V) error { return w.write(c, k, v, false) }
 	})
+	return &End{node}
 }
 
 // Repartition passes the stream through the topic <app>-<via.Name>-repartition, of via.Partitions partitions, so that

@@ -140,11 +140,11 @@ func wireJoin[K, V, V2, R any](left *KStream[K, V], right *KStream[K, V2], j joi
 		o.memo[out] = n
 		return n
 	}
-	left.out.to(func(o *opening) fn[K, V] {
+	left.out.to(p.thisNode, func(o *opening) fn[K, V] {
 		n := open(o)
 		return func(c *cursor, k K, v V) error { return arrive(c, n, &n.left, &n.right, k, v, n.ofLeft) }
 	})
-	right.out.to(func(o *opening) fn[K, V2] {
+	right.out.to(p.otherNode, func(o *opening) fn[K, V2] {
 		n := open(o)
 		return func(c *cursor, k K, v V2) error { return arrive(c, n, &n.right, &n.left, k, v, n.ofRight) }
 	})

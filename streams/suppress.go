@@ -134,7 +134,7 @@ func wireSuppress[K, V any](from, to *stage[K, change[V]], d *storeDef, how supp
 	if d == nil {
 		return
 	}
-	from.to(func(o *opening) fn[K, change[V]] {
+	from.to(how.node, func(o *opening) fn[K, change[V]] {
 		n := how
 		n.st = typedStore[*state.KeyValueStore[K, *held[V]]](o, d.spec.Name)
 		if n.st == nil {

@@ -50,8 +50,8 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 	nullKey := nullTest[K]()
 	if !kept {
 		out.old = func() bool { return false }
-		read.to(unkept(out, null, nullKey))
-		gone.to(func(o *opening) fn[K, struct{}] {
+		read.to(out.node, unkept(out, null, nullKey))
+		gone.to(out.node, func(o *opening) fn[K, struct{}] {
 			next := out.out.open(o)
 			return func(c *cursor, k K, _ struct{}) error {
 				if nullKey != nil && nullKey(k) {
@@ -70,7 +70,7 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 	def.spec.Table = into.Name
 	out.keep(d)
 	raw := sameBytes(key, out.keyed)
-	read.to(func(o *opening) fn[K, V] {
+	read.to(out.node, func(o *opening) fn[K, V] {
 		st := out.store(o)
 		return func(c *cursor, k K, v V) error {
 			if nullKey != nil && nullKey(k) {
@@ -80,7 +80,7 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 			return st.set(c, rawKey(c, raw), k, v, null == nil || !null(v), c.Time)
 		}
 	})
-	gone.to(func(o *opening) fn[K, struct{}] {
+	gone.to(out.node, func(o *opening) fn[K, struct{}] {
 		st := out.store(o)
 		var zero V
 		return func(c *cursor, k K, _ struct{}) error {
@@ -208,7 +208,7 @@ func derive[K, V, V2 any](t *KTable[K, V], prefix string, into []Store[K, V2]) *
 func (out *KTable[K, V2]) derived[V any](t *KTable[K, V], into []Store[K, V2], tight bool, f func(K, V) (V2, bool, error)) {
 	row := rowOf(out.node, f)
 	if len(into) > 0 && into[0].Name != "" {
-		t.out.to(func(o *opening) fn[K, change[V]] {
+		t.out.to(out.node, func(o *opening) fn[K, change[V]] {
 			st := out.store(o)
 			return func(c *cursor, k K, ch change[V]) (err error) {
 				var r V2
@@ -242,7 +242,7 @@ func (out *KTable[K, V2]) derived[V any](t *KTable[K, V], into []Store[K, V2], t
 			}
 		}
 	}
-	t.out.to(func(o *opening) fn[K, change[V]] {
+	t.out.to(out.node, func(o *opening) fn[K, change[V]] {
 		next := out.out.open(o)
 		return func(c *cursor, k K, ch change[V]) (err error) {
 			var r change[V2]
@@ -288,7 +288,7 @@ func (t *KTable[K, V]) ToStream() *KStream[K, V] {
 	out := &KStream[K, V]{b: t.b, node: t.b.g.Add(graph.Processor, t.b.g.Next("KTABLE-TOSTREAM-"), t.node), out: &stage[K, V]{},
 		key: t.key, val: t.val}
 	deletes := nullTest[V]() != nil
-	t.out.to(func(o *opening) fn[K, change[V]] {
+	t.out.to(out.node, func(o *opening) fn[K, change[V]] {
 		next := out.out.open(o)
 		return func(c *cursor, k K, ch change[V]) error {
 			if !ch.hasNew {
@@ -317,7 +317,7 @@ func (t *KTable[K, V]) Changes[R any](f func(K, Change[V]) (R, error)) *KStream[
 }
 
 func wireChanges[K, V, R any](from *stage[K, change[V]], to *stage[K, R], node *graph.Node, f func(K, Change[V]) (R, error)) {
-	from.to(func(o *opening) fn[K, change[V]] {
+	from.to(node, func(o *opening) fn[K, change[V]] {
 		next := to.open(o)
 		return func(c *cursor, k K, ch change[V]) error {
 			in := ch.public()
@@ -346,15 +346,17 @@ func (ch change[V]) public() (out Change[V]) {
 }
 
 // To writes the table's updates to a topic, deletes as tombstones.
-func (t *KTable[K, V]) To(topic Topic[K, V]) {
+func (t *KTable[K, V]) To(topic Topic[K, V]) *End {
 	node := t.b.g.Add(graph.Processor, t.b.g.Next("KTABLE-TOSTREAM-"), t.node)
-	wireTableSink(t.out, addSink(t.b, node, topic, t.key, t.val))
+	sink, open := addSink(t.b, node, topic, t.key, t.val)
+	wireTableSink(t.out, node, sink, open)
+	return &End{sink}
 }
 
-func wireTableSink[K, V any](from *stage[K, change[V]], open func(o *opening) *writer[K, V]) {
-	from.to(func(o *opening) fn[K, change[V]] {
+func wireTableSink[K, V any](from *stage[K, change[V]], node, sink *graph.Node, open func(o *opening) *writer[K, V]) {
+	from.to(node, func(o *opening) fn[K, change[V]] {
 		w := open(o)
-		return func(c *cursor, k K, ch change[V]) error { return w.write(c, k, ch.new, !ch.hasNew) }
+		return hooked(o, sink, func(c *cursor, k K, ch change[V]) error { return w.write(c, k, ch.new, !ch.hasNew) })
 	})
 }
 
@@ -376,7 +378,7 @@ func (s *KStream[K, V]) ToTable(into Store[K, V]) *KTable[K, V] {
 	out.keep(d)
 	null, nullKey := nullTest[V](), nullTest[K]()
 	raw := sameBytes(in.raw, out.keyed)
-	in.out.to(func(o *opening) fn[K, V] {
+	in.out.to(out.node, func(o *opening) fn[K, V] {
 		st := out.store(o)
 		return func(c *cursor, k K, v V) error {
 			if nullKey != nil && nullKey(k) {
@@ -397,7 +399,7 @@ func (s *KStream[K, V]) unkeptTable(name string) *KTable[K, V] {
 	}
 	out := &KTable[K, V]{b: b, node: b.g.Add(graph.Processor, name, s.node), out: &stage[K, change[V]]{}, key: s.key, val: s.val,
 		old: func() bool { return false }}
-	s.out.to(unkept(out, nullTest[V](), nullTest[K]()))
+	s.out.to(out.node, unkept(out, nullTest[V](), nullTest[K]()))
 	return out
 }
 

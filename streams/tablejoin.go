@@ -144,7 +144,7 @@ func joinLookup[K, V, V2, R any](t *KTable[K, V], with *KTable[K, V2], row joinR
 // table's. If the other table's row is required, nothing happens without it.
 func wireTableSide[K, V, V2, R any](from *stage[K, change[V]], out *KTable[K, R], other *KTable[K, V2], requires bool, old *bool,
 	row func(c *cursor, k K, v V, has bool, v2 V2, has2 bool) (R, bool, error)) {
-	from.to(func(o *opening) fn[K, change[V]] {
+	from.to(out.node, func(o *opening) fn[K, change[V]] {
 		get := openLookup(o, other)
 		var st *kept[K, R]
 		var next fn[K, change[R]]

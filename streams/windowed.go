@@ -124,7 +124,7 @@ func windowInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *s
 	late *lateRecords[K, V], steps func(*graph.Node) step[K, V, A]) {
 	late.from(node)
 	raw := sameBytes(in.raw, out.key)
-	in.out.to(func(o *opening) fn[K, V] {
+	in.out.to(node, func(o *opening) fn[K, V] {
 		st := typedStore[*state.WindowStore[K, A]](o, d.spec.Name)
 		if st == nil {
 			return nil
@@ -200,5 +200,5 @@ func (l *lateRecords[K, V]) open(o *opening) fn[K, V] {
 	if l == nil || l.s == nil {
 		return nil
 	}
-	return l.s.out.open(o)
+	return hooked(o, l.s.node, l.s.out.open(o))
 }

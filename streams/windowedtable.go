@@ -69,7 +69,7 @@ func windowedRows[K, V, V2 any](t *WindowedKTable[K, V], prefix string, tight bo
 	out := &WindowedKTable[K, V2]{b: t.b, node: node, out: &stage[Windowed[K], change[V2]]{}, size: t.size, session: t.session, wait: t.wait, sealed: t.sealed,
 		key: t.key, val: carry[V2](t.val), final: t.final, old: func() bool { old = old || t.old(); return old }}
 	row := rowOf(node, f)
-	t.out.to(func(o *opening) fn[Windowed[K], change[V]] {
+	t.out.to(node, func(o *opening) fn[Windowed[K], change[V]] {
 		next := out.out.open(o)
 		return func(c *cursor, k Windowed[K], ch change[V]) (err error) {
 			var r change[V2]
@@ -99,7 +99,7 @@ func (t *WindowedKTable[K, V]) ToStream[K2 any](key func(Windowed[K]) K2) *KStre
 	out.val = t.val
 	deletes, node := nullTest[V]() != nil, out.node
 	f := func(w Windowed[K], _ struct{}) (K2, error) { return key(w), nil }
-	t.out.to(func(o *opening) fn[Windowed[K], change[V]] {
+	t.out.to(node, func(o *opening) fn[Windowed[K], change[V]] {
 		next := out.out.open(o)
 		return func(c *cursor, k Windowed[K], ch change[V]) error {
 			if !ch.hasNew && !deletes {
@@ -146,7 +146,7 @@ func (t *WindowedKTable[K, V]) Changes[K2, R any](key func(Windowed[K]) K2, valu
 		p.v, err = value(w, ch)
 		return p, err
 	}
-	t.out.to(func(o *opening) fn[Windowed[K], change[V]] {
+	t.out.to(node, func(o *opening) fn[Windowed[K], change[V]] {
 		next := out.out.open(o)
 		return func(c *cursor, k Windowed[K], ch change[V]) error {
 			in := ch.public()
@@ -164,7 +164,9 @@ func (t *WindowedKTable[K, V]) Changes[K2, R any](key func(Windowed[K]) K2, valu
 }
 
 // To writes the table's updates to a topic, deletes as tombstones. Records are partitioned by the key within.
-func (t *WindowedKTable[K, V]) To(topic Topic[Windowed[K], V]) {
+func (t *WindowedKTable[K, V]) To(topic Topic[Windowed[K], V]) *End {
 	node := t.b.g.Add(graph.Processor, t.b.g.Next("KTABLE-TOSTREAM-"), t.node)
-	wireTableSink(t.out, addSink(t.b, node, topic, t.windowed(), t.val))
+	sink, open := addSink(t.b, node, topic, t.windowed(), t.val)
+	wireTableSink(t.out, node, sink, open)
+	return &End{sink}
 }

@@ -60,7 +60,7 @@ type topic struct {
 	read int           // how much of all Read has given
 }
 
-// New returns a driver for the topology. Of a Config, AppID (default: the test's name), OnError and Logger are used. The
+// New returns a driver for the topology. Of a Config, AppID (default: the test's name), OnError, Wrap and Logger are used. The
 // driver ends with the test.
 func New(t testing.TB, topology *streams.Topology, cfg ...streams.Config) *Driver {
 	t.Helper()
@@ -130,7 +130,7 @@ func (d *Driver) start() {
 		d.t.Fatalf("streamstest: %v", err)
 	}
 	d.env = engine.Env{AppID: d.cfg.AppID, DB: d.db, Send: d.capture, Slab: &d.slab, Records: new(engine.RecordPool),
-		Partitions: d.count, Now: func() time.Time { return d.now }, Context: d.t.Context(), OnError: d.cfg.OnError,
+		Partitions: d.count, Now: func() time.Time { return d.now }, Context: d.t.Context(), OnError: d.cfg.OnError, Wrap: d.cfg.Wrap,
 		Sleep:  func(by time.Duration) error { d.now = d.now.Add(by); d.calls.set(d.now); return nil },
 		Go:     d.calls.begin,
 		Logger: slog.New(slog.DiscardHandler)}
@@ -422,7 +422,7 @@ type Dropped struct {
 	Late       int64 // too late for a window; a record counts once per window
 	BadTime    int64 // a negative time
 	Duplicates int64 // Deduplicate knew their id
-	Skipped    int64 // OnError said so
+	Skipped    int64 // OnError said so, or a hook (Config.Wrap) held them back
 	Letters    int64 // OnError sent them to a dead letter topic
 }
 

@@ -439,7 +439,7 @@ var _ = more(map[string]func(x *vector){
 	},
 	"papi-store": func(x *vector) {
 		kv := x.plainKV[str, str]("kv")
-		x.Stream(strs("A")).Process("last", func(t *streams.Task, emit emitStr) (processStr, error) {
+		x.Stream(strs("A")).Named("src").Process("last", func(t *streams.Task, emit emitStr) (processStr, error) {
 			st := t.Store(kv)
 			return func(_ context.Context, r streams.Record[str, str]) error {
 				if r.Key == nil {
@@ -454,7 +454,7 @@ var _ = more(map[string]func(x *vector){
 				}
 				return putOrDelete(st, r.Key, r.Value)
 			}, nil
-		}, kv).To(strs("out"))
+		}, kv).To(strs("out")).Named("snk")
 	},
 	// errors
 	"deserialise-continue": func(x *vector) {

@@ -51,6 +51,33 @@ var _ = more(map[string]func(x *vector){
 	},
 })
 
+var _ = more(map[string]func(x *vector){
+	"papi-topology": func(x *vector) {
+		even, odd := streams.Output[str, str]{Name: "even"}, streams.Output[str, str]{Name: "odd"}
+		route := x.Stream(strs("A")).Named("src").Process("route", func(t *streams.Task, _ emitStr) (processStr, error) {
+			to := [2]emitStr{t.Output(even), t.Output(odd)}
+			return func(_ context.Context, r streams.Record[str, str]) error {
+				if r.Value == nil {
+					return nil
+				}
+				return to[len(*r.Value)%2](r)
+			}, nil
+		})
+		suffixed := func(name string, s *streams.KStream[str, str], suffix string) *streams.KStream[str, str] {
+			return s.Process(name, func(_ *streams.Task, emit emitStr) (processStr, error) {
+				return func(_ context.Context, r streams.Record[str, str]) error {
+					r.Value = p(*r.Value + suffix)
+					return emit(r)
+				}, nil
+			})
+		}
+		evens, odds := suffixed("even", route.Output(even), "/e"), suffixed("odd", route.Output(odd), "/o")
+		evens.To(strs("E")).Named("out-even")
+		odds.To(strs("O")).Named("out-odd")
+		evens.Merge(odds).To(strs("out")).Named("both")
+	},
+})
+
 // opFunc runs a command on a store, and says what is to be forwarded, if anything.
 type opFunc func(k str, op []string) (out string, forward bool, err error)
 

@@ -59,7 +59,7 @@ type vectorStep struct {
 // notBuilt names the topologies whose operators do not exist yet, with what is missing.
 var notBuilt = map[string]string{
 	"store-lru":              "MaxEntries",
-	"store-versioned-reader": "versioned stores", "papi-topology": "emitting to a named child", "fk-join-versioned": "versioned stores",
+	"store-versioned-reader": "versioned stores", "fk-join-versioned": "versioned stores",
 	"stream-versioned-inner": "versioned stores", "stream-versioned-grace-inner": "versioned stores",
 	"stream-versioned-left": "versioned stores", "stream-versioned-grace-left": "versioned stores",
 }

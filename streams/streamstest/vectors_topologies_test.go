@@ -157,8 +157,8 @@ func isBad(_, v str) (str, error) {
 }
 
 // otherShape lists topologies whose recorded description has names that Leat's topology does not give, and why.
-var otherShape = map[string]string{"join-types": "the join's stores have names, its nodes have not",
-	"papi-store":         "sources and sinks of the low-level topology have names",
+var otherShape = map[string]string{"join-types": "the join's stores have names, its nodes have not; here one name serves both",
+	"papi-topology":      "its sink has two parents; here they are merged first",
 	"fk-join-chain":      "the join between the two has a store with a name",
 	"suppress-shut-down": "its suppression has a name"}
 

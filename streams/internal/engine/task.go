@@ -32,8 +32,9 @@ type Env struct {
 	Go func(ctx context.Context, timeout time.Duration, run func(context.Context))
 	// Wake says, from any goroutine, that the task has something to settle: time to call Punctuate. nil: nobody waits.
 	Wake    func()
-	Context context.Context // given to user code
-	OnError ErrorPolicy     // nil: fail
+	Context context.Context    // given to user code
+	OnError ErrorPolicy        // nil: fail
+	Wrap    func(Node) Wrapper // hooks around nodes; nil: none
 	Logger  *slog.Logger
 	// Globals are the global tables of this instance, which its tasks read; nil if the plan has none.
 	Globals *Globals
@@ -86,7 +87,7 @@ type Counters struct {
 	NullDropped int64 // records dropped for a null key or value
 	Late        int64 // records (for windows: windows of records) dropped as too late
 	Duplicates  int64 // records that Deduplicate dropped
-	Skipped     int64 // records that OnError skipped
+	Skipped     int64 // records that OnError skipped, or a hook (Env.Wrap) held back
 	DeadLetters int64
 	BadTime     int64 // records dropped for the negative time that an extractor gave them
 }

@@ -59,7 +59,7 @@ func (g *globals) open(ctx context.Context) error {
 		if !sub.Global {
 			continue
 		}
-		env := &engine.Env{AppID: cfg.AppID, DB: cfg.DB, Now: time.Now, Context: ctx, OnError: cfg.OnError, Logger: cfg.Logger,
+		env := &engine.Env{AppID: cfg.AppID, DB: cfg.DB, Now: time.Now, Context: ctx, OnError: cfg.OnError, Wrap: cfg.Wrap, Logger: cfg.Logger,
 			Globals: &g.rt.changes, Sleep: func(d time.Duration) error { return sleep(ctx, d) }}
 		task, err := engine.NewTask(cfg.Plan, sub, 0, env)
 		if err != nil {

@@ -52,7 +52,8 @@ type Config struct {
 
 	TransactionTimeout, SessionTimeout, HeartbeatInterval time.Duration // 0: the session's defaults
 
-	OnError    engine.ErrorPolicy // nil: fail
+	OnError    engine.ErrorPolicy               // nil: fail
+	Wrap       func(engine.Node) engine.Wrapper // nil: none
 	Logger     *slog.Logger
 	Meters     metric.MeterProvider // nil: nothing is measured
 	Failpoints *failpoint.Set       // nil: none

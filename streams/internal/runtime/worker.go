@@ -71,7 +71,7 @@ func newWorker(ctx context.Context, rt *Runtime, n int) *worker {
 	w.log = rt.cfg.Logger.With("worker", n)
 	w.env = engine.Env{
 		AppID: rt.cfg.AppID, DB: rt.cfg.DB, Records: &w.pool, Slab: &w.slab, Partitions: rt.topics.partitions,
-		Now: time.Now, Sleep: w.sleep, Wake: w.wake, Context: ctx, OnError: rt.cfg.OnError, Logger: w.log,
+		Now: time.Now, Sleep: w.sleep, Wake: w.wake, Context: ctx, OnError: rt.cfg.OnError, Wrap: rt.cfg.Wrap, Logger: w.log,
 		Globals: &rt.changes,
 	}
 	return w
