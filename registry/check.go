@@ -28,13 +28,58 @@ func (c *core) level(subject string) Level {
 	return Backward
 }
 
-// compatible checks a schema against the history of a subject under the level in force.
+// compatible checks a schema against the history of a subject under the rules in force.
 func (c *core) compatible(subject string, p *parsed) error {
-	v, err := c.judge(c.level(subject), p, c.history(subject, p))
+	v, err := c.judgeIn(subject, p, c.state.versions(subject, false))
 	if err != nil {
 		return err
 	}
 	return v.err(subject)
+}
+
+// policy is what a schema must satisfy to follow others.
+type policy struct {
+	level Level
+	// lenient lets JSON schemas add properties to objects that allow any: compatibilityPolicy LENIENT.
+	lenient bool
+	// reserved asks that fields which metadata reserves stay reserved and unused: validateFields.
+	reserved bool
+}
+
+func (c *core) policy(subject string) policy {
+	name, _ := effective(c, subject, func(v configValue) (string, bool) { return v.CompatibilityPolicy, v.CompatibilityPolicy != "" })
+	reserved, _ := effective(c, subject, func(v configValue) (bool, bool) {
+		return v.ValidateFields != nil && *v.ValidateFields, v.ValidateFields != nil
+	})
+	return policy{level: c.level(subject), lenient: name == policyLenient, reserved: reserved}
+}
+
+// judgeIn compares a schema with versions of a subject, in their order, under the rules in force there.
+func (c *core) judgeIn(subject string, p *parsed, versions []*entry) (verdict, error) {
+	rules := c.policy(subject)
+	var reserved []string
+	if rules.reserved {
+		var latest *entry
+		if len(versions) > 0 {
+			latest = versions[len(versions)-1]
+		}
+		reserved = p.checkReserved(latest)
+	}
+	v, err := c.judge(rules, p, c.grouped(subject, p, versions))
+	if err != nil || len(reserved) == 0 {
+		return v, err
+	}
+	if len(v.messages) == 0 {
+		reserved = append(reserved, rules.message())
+		v.fix = "take the fields out of the schema that its metadata reserves, and keep those reserved that were"
+	}
+	v.messages = append(reserved, v.messages...)
+	return v, nil
+}
+
+// message is the last of the messages about a schema that does not fit.
+func (r policy) message() string {
+	return fmt.Sprintf("{validateFields: '%t', compatibility: '%s'}", r.reserved, r.level)
 }
 
 func (v verdict) err(subject string) error {
@@ -44,47 +89,41 @@ func (v verdict) err(subject string) error {
 	return &IncompatibleError{Subject: subject, Messages: v.messages, Fix: v.fix}
 }
 
-// history is the live versions of a subject that p must fit, the newest first: all of them, or, where the subject has a
+// grouped is the versions of a subject that p must fit, the newest first: all of them, or, where the subject has a
 // compatibility group, those whose property of that name has the same value.
-func (c *core) history(subject string, p *parsed) []*entry {
-	list := c.state.versions(subject, false)
+func (c *core) grouped(subject string, p *parsed, versions []*entry) []*entry {
+	list := slices.Clone(versions)
 	slices.Reverse(list)
 	group, ok := effective(c, subject, func(v configValue) (string, bool) { return v.CompatibilityGroup, v.CompatibilityGroup != "" })
 	if !ok {
 		return list
 	}
-	property := func(m *Metadata) string {
-		if m == nil {
-			return ""
-		}
-		return m.Properties[group]
-	}
-	return slices.DeleteFunc(list, func(e *entry) bool { return property(e.Metadata) != property(p.Metadata) })
+	return slices.DeleteFunc(list, func(e *entry) bool { return e.Metadata.property(group) != p.Metadata.property(group) })
 }
 
-// judge compares a schema with others, the newest first, as level asks for. It ends at the first that does not fit.
-func (c *core) judge(level Level, p *parsed, history []*entry) (verdict, error) {
-	if level == None {
+// judge compares a schema with others, the newest first, as the rules ask for. It ends at the first that does not fit.
+func (c *core) judge(rules policy, p *parsed, history []*entry) (verdict, error) {
+	switch rules.level {
+	case None:
 		return verdict{}, nil
-	}
-	switch level {
 	case Backward, Forward, Full:
 		history = history[:min(1, len(history))]
 	}
 	for _, old := range history {
-		v, err := c.judgeOne(level, p, old)
+		v, err := c.judgeOne(rules, p, old)
 		if err != nil {
 			return v, err
 		}
 		if len(v.messages) > 0 {
-			v.messages = append(v.messages, fmt.Sprintf("{validateFields: 'false', compatibility: '%s'}", level))
+			v.messages = append(v.messages, rules.message())
 			return v, nil
 		}
 	}
 	return verdict{}, nil
 }
 
-func (c *core) judgeOne(level Level, p *parsed, old *entry) (verdict, error) {
+func (c *core) judgeOne(rules policy, p *parsed, old *entry) (verdict, error) {
+	level := rules.level
 	if old.typeName() != p.typeName() {
 		return verdict{messages: []string{differentType}, fix: "register the new schema under another subject"}, nil
 	}
@@ -94,12 +133,12 @@ func (c *core) judgeOne(level Level, p *parsed, old *entry) (verdict, error) {
 	}
 	var v verdict
 	if level == Forward || level == ForwardTransitive || level == Full || level == FullTransitive {
-		v.add(before.model.reads(p.model, false))
+		v.add(before.model.reads(p.model, comparison{lenient: rules.lenient}))
 	}
 	// As Confluent's: of a full check, only the backward half tells which version it is about.
 	tell := len(v.messages) > 0 && (level == Forward || level == ForwardTransitive)
 	if level == Backward || level == BackwardTransitive || level == Full || level == FullTransitive {
-		tell = v.add(p.model.reads(before.model, true))
+		tell = v.add(p.model.reads(before.model, comparison{newReads: true, lenient: rules.lenient}))
 	}
 	if tell {
 		v.messages = append(v.messages, fmt.Sprintf("{oldSchemaVersion: %d}", old.Version))
@@ -143,7 +182,7 @@ func Check(level Level, schemaType, text string, history ...string) error {
 		}
 		list[i] = &entry{Schema: Schema{Definition: old.Definition, Version: len(history) - i}}
 	}
-	v, err := c.judge(level, p, list)
+	v, err := c.judge(policy{level: level}, p, list)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -56,6 +57,75 @@ func (m *Metadata) sorted() *Metadata {
 		}
 	}
 	return out
+}
+
+// property is a property's value; empty if there is none.
+func (m *Metadata) property(name string) string {
+	if m == nil {
+		return ""
+	}
+	return m.Properties[name]
+}
+
+// numbered returns the metadata with its version property set; 0 takes it away. Metadata that holds nothing is none.
+func (m *Metadata) numbered(version int) *Metadata {
+	if version == 0 && m.property(versionProperty) == "" {
+		return m
+	}
+	out := new(Metadata)
+	if m != nil {
+		*out = *m
+	}
+	out.Properties = maps.Clone(out.Properties)
+	delete(out.Properties, versionProperty)
+	if version != 0 {
+		if out.Properties == nil {
+			out.Properties = make(map[string]string)
+		}
+		out.Properties[versionProperty] = strconv.Itoa(version)
+	}
+	if len(out.Properties)+len(out.Tags)+len(out.Sensitive) == 0 {
+		return nil
+	}
+	return out
+}
+
+// reserved is the fields that the metadata reserves.
+func (m *Metadata) reserved() []string {
+	var list []string
+	for name := range strings.SplitSeq(m.property(reservedProperty), ",") {
+		if name = strings.TrimSpace(name); name != "" && !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// The properties of metadata that mean something to the registry.
+const (
+	// reservedProperty lists fields, separated by commas, that later versions may not have where validateFields is set.
+	reservedProperty = "confluent:reserved"
+	// versionProperty is the version that the schema has in its subject; it does not tell schemas apart.
+	versionProperty = "confluent:version"
+)
+
+// checkReserved says which fields were reserved before and are no longer, and which are reserved and there.
+func (p *parsed) checkReserved(before *entry) []string {
+	now := p.Metadata.reserved()
+	var messages []string
+	if before != nil {
+		for _, name := range before.Metadata.reserved() {
+			if !slices.Contains(now, name) {
+				messages = append(messages, fmt.Sprintf("The new schema has reserved field %s removed from its metadata which is present in the old schema's metadata.", name))
+			}
+		}
+	}
+	for _, name := range now {
+		if p.model.hasField(name) {
+			messages = append(messages, fmt.Sprintf("The new schema has field that conflicts with the reserved field %s.", name))
+		}
+	}
+	return messages
 }
 
 func set(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
@@ -113,6 +183,30 @@ func (s *RuleSet) over(under *RuleSet) *RuleSet {
 	}
 	return &RuleSet{MigrationRules: mergeRules(s.MigrationRules, under.MigrationRules),
 		DomainRules: mergeRules(s.DomainRules, under.DomainRules), EncodingRules: mergeRules(s.EncodingRules, under.EncodingRules)}
+}
+
+// hasType says whether a rule is of one of the types.
+func (s *RuleSet) hasType(types []string) bool {
+	if s == nil {
+		return false
+	}
+	for _, rules := range [][]Rule{s.MigrationRules, s.DomainRules, s.EncodingRules} {
+		if slices.ContainsFunc(rules, func(r Rule) bool { return slices.Contains(types, r.Type) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// without returns the rules whose names are not listed.
+func (s *RuleSet) without(names []string) *RuleSet {
+	if s == nil || len(names) == 0 {
+		return s
+	}
+	keep := func(rules []Rule) []Rule {
+		return slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return slices.Contains(names, r.Name) })
+	}
+	return &RuleSet{MigrationRules: keep(s.MigrationRules), DomainRules: keep(s.DomainRules), EncodingRules: keep(s.EncodingRules)}
 }
 
 func mergeRules(over, under []Rule) []Rule {
@@ -211,6 +305,12 @@ func (d Definition) guid() string {
 	}
 	s := hex.EncodeToString(h.Sum(nil))
 	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}
+
+// unnumbered is the guid of the definition without the number of its version.
+func (d Definition) unnumbered() string {
+	d.Metadata = d.Metadata.numbered(0)
+	return d.guid()
 }
 
 // key is the definition as one string, for caches.

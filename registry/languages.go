@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"github.com/leatstream/leat/registry/internal/jsons"
 	"github.com/leatstream/leat/registry/internal/protos"
 )
@@ -22,13 +24,18 @@ func (m protobufModel) normal() string     { return m.Normal() }
 func (m protobufModel) full() string       { return "" }
 func (m protobufModel) serialized() string { return m.Serialized() }
 
-func (m protobufModel) reads(writer model, newReads bool) (messages []string, fix string) {
+func (m protobufModel) hasField(name string) bool {
+	list := m.File.Messages()
+	return list.Len() > 0 && list.Get(0).Fields().ByName(protoreflect.Name(name)) != nil
+}
+
+func (m protobufModel) reads(writer model, how comparison) (messages []string, fix string) {
 	w, ok := writer.(protobufModel)
 	if !ok {
 		return []string{differentType}, ""
 	}
 	for _, d := range protos.Reads(m.Schema, w.Schema) {
-		messages = append(messages, d.Message(newReads))
+		messages = append(messages, d.Message(how.newReads))
 		if fix == "" {
 			fix = d.Fix
 		}
@@ -52,13 +59,15 @@ func (m jsonModel) text() string   { return m.Text() }
 func (m jsonModel) normal() string { return m.Normal() }
 func (m jsonModel) full() string   { return "" }
 
-func (m jsonModel) reads(writer model, newReads bool) (messages []string, fix string) {
+func (m jsonModel) hasField(name string) bool { return m.HasProperty(name) }
+
+func (m jsonModel) reads(writer model, how comparison) (messages []string, fix string) {
 	w, ok := writer.(jsonModel)
 	if !ok {
 		return []string{differentType}, ""
 	}
-	for _, d := range jsons.Reads(m.Schema, w.Schema) {
-		messages = append(messages, d.Message(newReads))
+	for _, d := range jsons.Reads(m.Schema, w.Schema, how.lenient) {
+		messages = append(messages, d.Message(how.newReads))
 		if fix == "" {
 			fix = d.Fix()
 		}

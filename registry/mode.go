@@ -79,6 +79,7 @@ func (c *core) setMode(ctx context.Context, scope, mode string, force bool) erro
 			if err := c.checkUnreferenced(e, false); err != nil {
 				return err
 			}
+			records = append(records, record{schemaKey(e.Subject, e.Version), nil})
 		}
 		records = append(records, record{subjectKey(keyClearSubject, scope), clearSubjectValue(scope)})
 	}

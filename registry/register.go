@@ -165,9 +165,9 @@ func checkSubject(subject string) error {
 // others, by the text with the references written out.
 func (c *core) find(subject string, p *parsed, deleted bool) *entry {
 	list := c.state.versions(subject, deleted)
-	guid := p.guid()
+	guid := p.unnumbered()
 	for _, e := range slices.Backward(list) {
-		if e.GUID == guid {
+		if e.GUID == guid || e.Metadata.property(versionProperty) != "" && e.unnumbered() == guid {
 			return e
 		}
 	}
@@ -194,7 +194,7 @@ type registration struct {
 	normalize bool
 	force     bool // no compatibility check
 	id        int  // 0: the registry chooses; else the subject must be in mode IMPORT or FORWARD
-	version   int  // 0: the next
+	version   int  // 0: the next; Latest: the next, and the metadata is to say which that is
 }
 
 // register is Confluent's algorithm: the same definition gives the same id everywhere, and the same version within a
@@ -221,13 +221,47 @@ func (c *core) register(ctx context.Context, subject string, d Definition, r reg
 	if e := c.registered(subject, p, r); e != nil {
 		return e.Schema, nil
 	}
-	importing := r.id > 0
-	if !importing && !r.force {
-		if err := c.compatible(subject, p); err != nil {
+	if r.id == 0 {
+		if p, err = c.inherit(subject, d, p, r); err != nil {
 			return Schema{}, err
+		}
+		if e := c.registered(subject, p, r); e != nil {
+			return e.Schema, nil
+		}
+		if !r.force {
+			if err := c.compatible(subject, p); err != nil {
+				return Schema{}, err
+			}
 		}
 	}
 	return c.addLocked(ctx, subject, p, r)
+}
+
+// inherit gives a new version p, which was parsed from d, the metadata and the rules of the one before it where it has none
+// of its own, and the number of its version where that is asked for or kept already.
+func (c *core) inherit(subject string, d Definition, p *parsed, r registration) (*parsed, error) {
+	before := c.version(subject, Latest, false)
+	if before != nil && (d.Metadata == nil && before.Metadata != nil || d.RuleSet == nil && before.RuleSet != nil) {
+		if d.Metadata == nil {
+			d.Metadata = before.Metadata
+		}
+		if d.RuleSet == nil {
+			d.RuleSet = before.RuleSet
+		}
+		var err error
+		if p, err = c.parseNew(subject, d, r.normalize); err != nil {
+			return nil, err
+		}
+	}
+	if r.version == 0 && p.Metadata.property(versionProperty) == "" {
+		return p, nil
+	}
+	next := 1
+	if all := c.state.versions(subject, true); len(all) > 0 {
+		next = all[len(all)-1].Version + 1
+	}
+	p.Metadata = p.Metadata.numbered(next)
+	return p, nil
 }
 
 // parseNew reads a definition that is to become a version of a subject, with what the configuration adds to it.

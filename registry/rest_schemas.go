@@ -11,34 +11,59 @@ import (
 
 // schemaJSON is a schema in answers, as registries since version 8 write it.
 type schemaJSON struct {
-	Subject    string      `json:"subject,omitempty"`
-	Version    int         `json:"version,omitempty"`
-	ID         int         `json:"id,omitempty"`
-	MaxID      int         `json:"maxId,omitempty"`
-	GUID       string      `json:"guid,omitempty"`
-	SchemaType string      `json:"schemaType,omitempty"`
-	References []Reference `json:"references,omitempty"`
-	Metadata   *Metadata   `json:"metadata,omitempty"`
-	RuleSet    *RuleSet    `json:"ruleSet,omitempty"`
-	Schema     string      `json:"schema,omitempty"`
-	Timestamp  int64       `json:"ts,omitempty"`
-	Deleted    *bool       `json:"deleted,omitempty"`
+	Subject    string       `json:"subject,omitempty"`
+	Version    int          `json:"version,omitempty"`
+	ID         int          `json:"id,omitempty"`
+	MaxID      int          `json:"maxId,omitempty"`
+	GUID       string       `json:"guid,omitempty"`
+	SchemaType string       `json:"schemaType,omitempty"`
+	References []Reference  `json:"references,omitempty"`
+	Metadata   *Metadata    `json:"metadata,omitempty"`
+	RuleSet    *RuleSet     `json:"ruleSet,omitempty"`
+	Schema     string       `json:"schema,omitempty"`
+	SchemaTags []schemaTags `json:"schemaTags,omitempty"`
+	Timestamp  int64        `json:"ts,omitempty"`
+	Deleted    *bool        `json:"deleted,omitempty"`
 }
 
 // formatted is a definition's text in the format that a query asks for: "serialized" is, for Protobuf, the base64 of the
-// descriptor, which clients in Python read. Other formats are the text as it is.
+// descriptor, which clients in Python read, and "resolved", for Avro, the schema with its references written out. Other
+// formats are the text as it is.
 func (c *core) formatted(d Definition, context string, q url.Values) string {
-	if q.Get("format") != "serialized" {
+	format := q.Get("format")
+	if format != "serialized" && format != "resolved" {
 		return d.Text
 	}
 	p, err := c.parse(d, context, false)
 	if err != nil {
 		return d.Text
 	}
-	if s, ok := p.model.(interface{ serialized() string }); ok {
-		return s.serialized()
+	switch m := p.model.(type) {
+	case protobufModel:
+		if format == "serialized" {
+			return m.serialized()
+		}
+	case *avroModel:
+		if format == "resolved" {
+			return m.full()
+		}
 	}
 	return d.Text
+}
+
+// present gives an answer what its query asks for: the text in a format, the subjects of references with their context,
+// and the tags of the schema's parts.
+func (c *core) present(answer *schemaJSON, d Definition, context string, q url.Values) {
+	answer.Schema = c.formatted(d, context, q)
+	if strings.EqualFold(q.Get("referenceFormat"), "qualified") {
+		answer.References = slices.Clone(d.References)
+		for i, r := range d.References {
+			answer.References[i].Subject = within(r.Subject, context)
+		}
+	}
+	if wanted := q["findTags"]; len(wanted) > 0 {
+		answer.SchemaTags = c.tagsOf(d, context, wanted)
+	}
 }
 
 func toJSON(e *entry) schemaJSON {
@@ -67,6 +92,14 @@ func listSchemas(c *core, r *http.Request) (any, error) {
 			}
 		}
 		list = last
+	}
+	if types := q["ruleType"]; len(types) > 0 {
+		list = slices.DeleteFunc(slices.Clone(list), func(e *entry) bool { return !e.RuleSet.hasType(types) })
+	}
+	for _, about := range []string{"resourceType", "associationType", "lifecycle"} {
+		if q.Has(about) {
+			list = nil // nothing is associated with resources here
+		}
 	}
 	answer := []schemaJSON{}
 	for _, e := range page(q, list) {
@@ -128,8 +161,8 @@ func getByID(c *core, r *http.Request) (any, error) {
 		return nil, err
 	}
 	d := l.Definition
-	answer := schemaJSON{GUID: d.guid(), SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, RuleSet: d.RuleSet,
-		Schema: c.formatted(d, l.context, r.URL.Query())}
+	answer := schemaJSON{GUID: d.guid(), SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, RuleSet: d.RuleSet}
+	c.present(&answer, d, l.context, r.URL.Query())
 	if e := l.entry; e != nil {
 		answer.Subject, answer.Version, answer.Timestamp = e.Subject, e.Version, e.at.UnixMilli()
 	}

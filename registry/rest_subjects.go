@@ -26,6 +26,10 @@ type schemaRequest struct {
 	RuleSet    *RuleSet    `json:"ruleSet"`
 	ID         int         `json:"id"`
 	Version    int         `json:"version"`
+
+	TagsToAdd     []schemaTags `json:"schemaTagsToAdd"`
+	TagsToRemove  []schemaTags `json:"schemaTagsToRemove"`
+	PropagateTags bool         `json:"propagateSchemaTags"`
 }
 
 func readSchema(r *http.Request) (schemaRequest, Definition, error) {
@@ -64,20 +68,31 @@ func registerSchema(c *core, r *http.Request) (any, error) {
 		return nil, err
 	}
 	subject, q := c.subject(r), r.URL.Query()
+	if d, err = c.retagged(subject, d, tagChange{add: req.TagsToAdd, remove: req.TagsToRemove, propagate: req.PropagateTags}); err != nil {
+		return nil, err
+	}
+	if req.Version == 0 && len(req.TagsToAdd)+len(req.TagsToRemove) > 0 {
+		req.Version = Latest
+	}
 	s, err := c.register(r.Context(), subject, d, registration{normalize: flag(q, "normalize"), force: flag(q, "force"),
-		id: max(0, req.ID), version: max(0, req.Version)})
+		id: max(0, req.ID), version: max(Latest, req.Version)})
 	if err != nil {
 		return nil, err
 	}
+	return c.registeredJSON(s), nil
+}
+
+// registeredJSON is the answer to a registration.
+func (c *core) registeredJSON(s Schema) schemaJSON {
 	if s.Type == TypeProtobuf {
 		s.Text = "" // clients keep what they are answered in place of what they sent, and Python's sends descriptors
 	}
 	answer := schemaJSON{ID: s.ID, Version: s.Version, GUID: s.GUID, SchemaType: s.typeName(), References: s.References,
 		Metadata: s.Metadata, RuleSet: s.RuleSet, Schema: s.Text}
-	if e := c.version(subject, s.Version, true); e != nil {
+	if e := c.version(s.Subject, s.Version, true); e != nil {
 		answer.Timestamp = e.at.UnixMilli()
 	}
-	return answer, nil
+	return answer
 }
 
 // getByMetadata finds the newest version whose metadata has all the properties that the query asks for.
@@ -146,7 +161,7 @@ func getVersion(c *core, r *http.Request) (any, error) {
 		return nil, err
 	}
 	answer := toJSON(e)
-	answer.Schema = c.formatted(e.Definition, contextOf(e.Subject), r.URL.Query())
+	c.present(&answer, e.Definition, contextOf(e.Subject), r.URL.Query())
 	return answer, nil
 }
 
@@ -187,7 +202,7 @@ func checkAll(c *core, r *http.Request) (any, error) {
 	if err != nil {
 		return checked(r, verdict{}, err)
 	}
-	v, err := c.judge(c.level(subject), p, c.history(subject, p))
+	v, err := c.judgeIn(subject, p, c.state.versions(subject, false))
 	return checked(r, v, err)
 }
 

@@ -47,6 +47,7 @@ var routes = []struct {
 	{"DELETE", "/subjects/{subject}/versions/{version}", deleteVersion},
 	{"GET", "/subjects/{subject}/versions/{version}/schema", getVersionText},
 	{"GET", "/subjects/{subject}/versions/{version}/referencedby", getReferrers},
+	{"POST", "/subjects/{subject}/versions/{version}/tags", tagVersion},
 
 	{"POST", "/compatibility/subjects/{subject}/versions", checkAll},
 	{"POST", "/compatibility/subjects/{subject}/versions/{version}", checkOne},

@@ -2,16 +2,48 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
+	"strings"
 )
 
-// configUpdate is the body of a request that changes configuration: what it does not name stays as it is.
+// configUpdate is the body of a request that changes configuration: what it does not name stays as it is, and what it
+// names as null goes.
 type configUpdate struct {
 	Compatibility string `json:"compatibility"`
 	configValue          // its compatibilityLevel and subject are not read
+	nulls         []string
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (u *configUpdate) UnmarshalJSON(b []byte) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(b, &members); err != nil {
+		return err
+	}
+	for name, text := range members {
+		if string(text) == "null" {
+			u.nulls = append(u.nulls, name)
+		}
+	}
+	type plain configUpdate
+	return json.Unmarshal(b, (*plain)(u))
 }
 
 func (u configUpdate) apply(v *configValue) {
+	fields := map[string]func(){
+		"compatibility": func() { v.CompatibilityLevel = "" }, "compatibilityPolicy": func() { v.CompatibilityPolicy = "" },
+		"compatibilityGroup": func() { v.CompatibilityGroup = "" }, "alias": func() { v.Alias = "" },
+		"normalize": func() { v.Normalize = nil }, "validateFields": func() { v.ValidateFields = nil },
+		"validateNewSchemas": func() { v.ValidateNewSchemas = nil }, "validateRules": func() { v.ValidateRules = nil },
+		"defaultMetadata": func() { v.DefaultMetadata = nil }, "overrideMetadata": func() { v.OverrideMetadata = nil },
+		"defaultRuleSet": func() { v.DefaultRuleSet = nil }, "overrideRuleSet": func() { v.OverrideRuleSet = nil },
+	}
+	for _, name := range u.nulls {
+		if forget, ok := fields[name]; ok {
+			forget()
+		}
+	}
 	for _, text := range []struct{ from, to *string }{
 		{&u.Alias, &v.Alias}, {&u.CompatibilityGroup, &v.CompatibilityGroup}, {&u.CompatibilityPolicy, &v.CompatibilityPolicy},
 	} {
@@ -43,6 +75,12 @@ func (u configUpdate) apply(v *configValue) {
 	}
 }
 
+// The values of compatibilityPolicy.
+const (
+	policyStrict  = "STRICT"
+	policyLenient = "LENIENT"
+)
+
 // setConfig changes the configuration of a subject, or the global one.
 func (c *core) setConfig(ctx context.Context, subject string, u configUpdate) (configValue, error) {
 	if err := checkSubject(subject); err != nil {
@@ -54,6 +92,9 @@ func (c *core) setConfig(ctx context.Context, subject string, u configUpdate) (c
 		if level, ok = parseLevel(u.Compatibility); !ok {
 			return configValue{}, fail(codeInvalidCompatibility, "Invalid compatibility level. Valid values are none, backward, forward, full, backward_transitive, forward_transitive, and full_transitive")
 		}
+	}
+	if u.CompatibilityPolicy = strings.ToUpper(u.CompatibilityPolicy); u.CompatibilityPolicy != "" && u.CompatibilityPolicy != policyStrict && u.CompatibilityPolicy != policyLenient {
+		return configValue{}, fail(codeInvalidCompatibility, "Invalid compatibility policy. Valid values are STRICT and LENIENT")
 	}
 	for _, rules := range []*RuleSet{u.DefaultRuleSet, u.OverrideRuleSet} {
 		if err := rules.check(); err != nil {
@@ -136,5 +177,5 @@ func (c *core) checkVersion(subject string, version int, d Definition, normalize
 	if e != nil {
 		history = []*entry{e}
 	}
-	return c.judge(c.level(subject), p, history)
+	return c.judgeIn(subject, p, history)
 }

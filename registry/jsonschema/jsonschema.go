@@ -133,7 +133,7 @@ func (s *values[T]) adopt(ctx context.Context, latest registry.Definition, stric
 		return nil, err
 	}
 	if strict {
-		if found := jsons.Reads(l, s.own); len(found) > 0 {
+		if found := jsons.Reads(l, s.own, false); len(found) > 0 {
 			return nil, fmt.Errorf("%w: %s at %s; %s", ErrUnreadable, found[0].Type, found[0].Path, found[0].Fix())
 		}
 	}

@@ -45,9 +45,10 @@ const (
 )
 
 // Reads says what keeps data that is valid by writer from being valid by reader, by the rules of Confluent's registry. They
-// are rules about changes of the text: a change that they do not know is taken for compatible.
-func Reads(reader, writer *Schema) []Difference {
-	c := checker{original: writer, update: reader, open: make(map[string]bool), budget: maxComparisons}
+// are rules about changes of the text: a change that they do not know is taken for compatible. lenient allows besides that
+// an object closes, and that properties come and go whatever else it allows: it trusts that nobody used their names.
+func Reads(reader, writer *Schema, lenient bool) []Difference {
+	c := checker{lenient: lenient, original: writer, update: reader, open: make(map[string]bool), budget: maxComparisons}
 	c.compare("#", writer.doc, reader.doc)
 	if c.budget <= 0 {
 		c.found = append(c.found, Difference{"UNKNOWN", "#"})
@@ -60,9 +61,13 @@ type checker struct {
 	found            []Difference
 	open             map[string]bool // pairs of references that are being compared, or were
 	budget           int
+	lenient          bool
 }
 
 func (c *checker) add(kind, path string) {
+	if c.lenient && forgiven(kind) {
+		return
+	}
 	if len(c.found) < maxDifferences {
 		c.found = append(c.found, Difference{kind, path})
 	}
@@ -70,7 +75,7 @@ func (c *checker) add(kind, path string) {
 
 // fits says whether a change would be compatible, without noting what is not.
 func (c *checker) fits(original, update any) bool {
-	trial := checker{original: c.original, update: c.update, open: maps.Clone(c.open), budget: c.budget}
+	trial := checker{lenient: c.lenient, original: c.original, update: c.update, open: maps.Clone(c.open), budget: c.budget}
 	trial.compare("#", original, update)
 	c.budget = trial.budget
 	return len(trial.found) == 0

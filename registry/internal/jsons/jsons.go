@@ -130,6 +130,14 @@ func (s *Schema) Title() string {
 	return title
 }
 
+// HasProperty says whether the schema's object has a property of this name.
+func (s *Schema) HasProperty(name string) bool {
+	m, _ := s.deref(s.doc).(map[string]any)
+	properties, _ := m["properties"].(map[string]any)
+	_, ok := properties[name]
+	return ok
+}
+
 // Text is the schema on one line, with its members in their order.
 func (s *Schema) Text() string { return s.compact }
 
@@ -185,4 +193,14 @@ func find(doc any, pointer string) any {
 		}
 	}
 	return doc
+}
+
+// forgiven says whether a difference does not count where the comparison is lenient.
+func forgiven(kind string) bool {
+	switch kind {
+	case "ADDITIONAL_PROPERTIES_NARROWED", "ADDITIONAL_PROPERTIES_REMOVED", "PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL",
+		"PROPERTY_ADDED_NOT_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL", "PROPERTY_REMOVED_NOT_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL":
+		return true
+	}
+	return false
 }

@@ -65,7 +65,7 @@ func TestReads(t *testing.T) {
 			`{"definitions":{"n":{"type":"object","properties":{"n":{"$ref":"#/definitions/n"}},"maxProperties":1}},"$ref":"#/definitions/n"}`, "MAX_PROPERTIES_ADDED #/maxProperties"},
 	} {
 		var got []string
-		for _, d := range Reads(mustParse(t, c.next), mustParse(t, c.old)) {
+		for _, d := range Reads(mustParse(t, c.next), mustParse(t, c.old), false) {
 			got = append(got, d.Type+" "+d.Path)
 			if d.Fix() == "" || !strings.HasPrefix(d.Message(true), `{errorType:"`+d.Type) {
 				t.Errorf("%s: %s without a fix or a message", c.name, d.Type)
