@@ -252,6 +252,41 @@ func testAdmin(t *testing.T, b Admin) {
 	if err := b.DeleteSubject(ctx, "a/b", true); err != nil {
 		t.Errorf("DeleteSubject for good: %v", err)
 	}
+	testContract(t, b)
+}
+
+// testContract registers metadata and rules, which are part of a schema's identity.
+func testContract(t *testing.T, b Admin) {
+	ctx := t.Context()
+	d := Definition{Text: `"int"`, Metadata: &Metadata{Properties: map[string]string{"owner": "a"}},
+		RuleSet: &RuleSet{DomainRules: []Rule{{Name: "r", Mode: "WRITE", Type: "CEL"}}}}
+	first, err := b.Register(ctx, "m", d)
+	if err != nil || first.Version != 1 || first.GUID == "" {
+		t.Fatalf("Register: %+v, %v", first, err)
+	}
+	if got, err := b.Lookup(ctx, "m", d); err != nil || got.ID != first.ID || got.Version != 1 {
+		t.Errorf("Lookup: %+v, %v", got, err)
+	}
+	d.Metadata = &Metadata{Properties: map[string]string{"owner": "b"}}
+	if _, err := b.Lookup(ctx, "m", d); !errors.Is(err, ErrSchemaNotFound) {
+		t.Errorf("Lookup with other metadata: %v", err)
+	}
+	d.Text = `"string"`
+	if err := b.Check(ctx, "m", Latest, d); !errors.Is(err, ErrIncompatible) {
+		t.Errorf("Check: %v", err)
+	}
+	if _, err := b.Register(ctx, "m", d); !errors.Is(err, ErrIncompatible) {
+		t.Errorf("Register: %v", err)
+	}
+	p := Definition{Type: TypeProtobuf, Text: `syntax = "proto3"; message M { string a = 1; }`}
+	if _, err := b.Register(ctx, "p", p); err != nil {
+		t.Fatal(err)
+	}
+	p.Text = `syntax = "proto3"; message M { int32 a = 1; }`
+	var no *IncompatibleError
+	if err := b.Check(ctx, "p", Latest, p); !errors.As(err, &no) || no.Fix == "" {
+		t.Errorf("Check of Protobuf: %#v", err)
+	}
 }
 
 // TestHTTPRetries lets requests fail for reasons that pass, and for reasons that do not.

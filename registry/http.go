@@ -217,27 +217,29 @@ func fromSchema(subject string, s *srclient.Schema) Schema {
 	return out
 }
 
-// sendable refuses what srclient cannot send.
-func sendable(d Definition) error {
-	if d.Metadata != nil {
-		return fail(codeInvalidSchema, "Invalid schema: metadata cannot be sent to a remote registry yet")
-	}
-	return nil
-}
-
 // Register implements [Backend]. The version of what it returns is 0.
 func (h *HTTP) Register(ctx context.Context, subject string, d Definition) (Schema, error) {
-	return h.post(ctx, "register a schema of subject "+subject, subject, d, (*srclient.SchemaRegistryClient).CreateSchema)
+	return h.post(ctx, "register a schema of subject "+subject, subject, "/versions", d, (*srclient.SchemaRegistryClient).CreateSchema)
 }
 
 // Lookup implements [Backend].
 func (h *HTTP) Lookup(ctx context.Context, subject string, d Definition) (Schema, error) {
-	return h.post(ctx, "look up a schema of subject "+subject, subject, d, (*srclient.SchemaRegistryClient).LookupSchema)
+	return h.post(ctx, "look up a schema of subject "+subject, subject, "", d, (*srclient.SchemaRegistryClient).LookupSchema)
 }
 
-func (h *HTTP) post(ctx context.Context, what, subject string, d Definition, call func(*srclient.SchemaRegistryClient, string, string, srclient.SchemaType, ...srclient.Reference) (*srclient.Schema, error)) (Schema, error) {
-	if err := sendable(d); err != nil {
-		return Schema{}, err
+// post sends a definition by call, or, where srclient cannot send all of it, to the path below the subject's.
+func (h *HTTP) post(ctx context.Context, what, subject, path string, d Definition, call func(*srclient.SchemaRegistryClient, string, string, srclient.SchemaType, ...srclient.Reference) (*srclient.Schema, error)) (Schema, error) {
+	if d.Metadata != nil || d.RuleSet != nil {
+		s, err := ask(ctx, h, what, func(c *srclient.SchemaRegistryClient) (schemaJSON, error) {
+			var s schemaJSON
+			address := c.GetSchemaRegistryURL() + "/subjects/" + url.PathEscape(subject) + path
+			err := h.send(ctx, http.MethodPost, address, definitionJSON(d), &s)
+			return s, err
+		})
+		if err != nil {
+			return Schema{}, incompatible(subject, err)
+		}
+		return Schema{Definition: d, Subject: subject, ID: s.ID, Version: s.Version, GUID: s.GUID}, nil
 	}
 	s, err := ask(ctx, h, what, func(c *srclient.SchemaRegistryClient) (*srclient.Schema, error) {
 		return call(c, subject, d.Text, srclient.SchemaType(d.typeName()), toReferences(d.References)...)

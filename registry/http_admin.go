@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,14 +33,17 @@ func (h *HTTP) Versions(ctx context.Context, subject string) ([]int, error) {
 
 // Check implements [Admin]. A registry answers yes or no; the reasons for a no are worked out here.
 func (h *HTTP) Check(ctx context.Context, subject string, version int, d Definition) error {
-	if err := sendable(d); err != nil {
-		return err
-	}
 	of := "latest"
 	if version != Latest {
 		of = strconv.Itoa(version)
 	}
 	ok, err := ask(ctx, h, "check a schema of subject "+subject, func(c *srclient.SchemaRegistryClient) (bool, error) {
+		if d.Metadata != nil || d.RuleSet != nil {
+			var answer compatibilityAnswer
+			address := c.GetSchemaRegistryURL() + "/compatibility/subjects/" + url.PathEscape(subject) + "/versions/" + of
+			err := h.send(ctx, http.MethodPost, address, definitionJSON(d), &answer)
+			return answer.Compatible, err
+		}
 		return c.IsSchemaCompatible(subject, d.Text, of, srclient.SchemaType(d.typeName()), toReferences(d.References)...)
 	})
 	if ok || err != nil {
@@ -55,7 +59,7 @@ func (h *HTTP) Check(ctx context.Context, subject string, version int, d Definit
 		return errors.Join(no, err)
 	}
 	var why *IncompatibleError
-	if err := CheckAvro(level, d.Text, old.Text); errors.As(err, &why) {
+	if err := Check(level, d.typeName(), d.Text, old.Text); errors.As(err, &why) {
 		no.Messages, no.Fix = why.Messages, why.Fix
 	}
 	return no
@@ -104,14 +108,14 @@ func (h *HTTP) DeleteVersion(ctx context.Context, subject string, version int, p
 
 // deleteForGood sends what srclient cannot: its permanent delete deletes softly first, and fails where that was done.
 func (h *HTTP) deleteForGood(ctx context.Context, address, subject string, version int) error {
-	return h.send(ctx, http.MethodDelete, fmt.Sprintf("%s/subjects/%s/versions/%d?permanent=true", address, url.PathEscape(subject), version), nil)
+	return h.send(ctx, http.MethodDelete, fmt.Sprintf("%s/subjects/%s/versions/%d?permanent=true", address, url.PathEscape(subject), version), nil, nil)
 }
 
 // SchemaByGUID finds a definition by its content identifier. Registries before version 8 have none.
 func (h *HTTP) SchemaByGUID(ctx context.Context, guid string) (Definition, error) {
 	s, err := ask(ctx, h, "get schema "+guid, func(c *srclient.SchemaRegistryClient) (schemaJSON, error) {
 		var s schemaJSON
-		err := h.send(ctx, http.MethodGet, c.GetSchemaRegistryURL()+"/schemas/guids/"+url.PathEscape(guid), &s)
+		err := h.send(ctx, http.MethodGet, c.GetSchemaRegistryURL()+"/schemas/guids/"+url.PathEscape(guid), nil, &s)
 		return s, err
 	})
 	d := Definition{Text: s.Schema, References: s.References, Metadata: s.Metadata, RuleSet: s.RuleSet}
@@ -126,7 +130,7 @@ func (h *HTTP) GUID(ctx context.Context, id int) (string, error) {
 	what := fmt.Sprintf("get the GUID of schema %d", id)
 	s, err := ask(ctx, h, what, func(c *srclient.SchemaRegistryClient) (schemaJSON, error) {
 		var s schemaJSON
-		err := h.send(ctx, http.MethodGet, c.GetSchemaRegistryURL()+"/schemas/ids/"+strconv.Itoa(id), &s)
+		err := h.send(ctx, http.MethodGet, c.GetSchemaRegistryURL()+"/schemas/ids/"+strconv.Itoa(id), nil, &s)
 		return s, err
 	})
 	if err == nil && s.GUID == "" {
@@ -135,13 +139,30 @@ func (h *HTTP) GUID(ctx context.Context, id int) (string, error) {
 	return s.GUID, err
 }
 
-// send sends a request that srclient has no method for, and reads the answer into v where v is not nil.
-func (h *HTTP) send(ctx context.Context, method, address string, v any) error {
+// definitionJSON is the body that brings a definition.
+func definitionJSON(d Definition) schemaJSON {
+	return schemaJSON{Schema: d.Text, SchemaType: d.typeName(), References: d.References, Metadata: d.Metadata, RuleSet: d.RuleSet}
+}
+
+// send sends a request that srclient has no method for, with a body where that is not nil, and reads the answer into v where
+// that is not nil.
+func (h *HTTP) send(ctx context.Context, method, address string, body, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, h.config.Timeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, address, nil)
+	var content io.Reader
+	if body != nil {
+		text, err := marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(text)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, address, content)
 	if err != nil {
 		return err
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", produced[0].name)
 	}
 	switch {
 	case h.config.Username != "":

@@ -1,6 +1,7 @@
 package protobuf
 
 import (
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -35,7 +36,7 @@ func TestImports(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &messages[*apipb.Api]{message: file.File.Messages().Get(0), own: file} // a generated type would have such a file
-	s.Init(&c, wire.Options{}, wire.Language[*struct{}, []byte]{})
+	s.Init(&c, wire.Options{}, wire.Language[protoreflect.FileDescriptor, []byte]{})
 	if _, err := s.references(t.Context(), false); err == nil {
 		t.Error("what was never registered is found")
 	}

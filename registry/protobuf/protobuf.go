@@ -3,7 +3,8 @@
 //
 //	Orders = streams.Topic[string, *shoppb.Order]{Name: "orders", Key: serde.String, Value: protobuf.Of[*shoppb.Order](&reg)}
 //
-// The schema is the file that the message's type was generated from. Files that it imports are registered before it, each
+// [Of] is for generated messages: the schema is the file that the message's type was generated from. [Generic] is for messages
+// whose schema is known at run time only. Files that it imports are registered before it, each
 // under its own path as the subject; the well-known types are not.
 package protobuf
 
@@ -46,6 +47,12 @@ type Options struct {
 	Header bool
 	// Timeout bounds how long one record waits for the registry. 0 means 10 seconds.
 	Timeout time.Duration
+
+	// Message is, for [Generic], the full name of the message within the schema. Empty means the file's first.
+	Message string
+	// Imports are, for [Generic], the sources of the files that the schema imports, by the paths by which it does, and of
+	// those that they import. The well-known types need none.
+	Imports map[string]string
 }
 
 // SubjectStrategy names the subject of a schema; record is the message's full name.
@@ -68,17 +75,37 @@ const maxIndexes = 64
 // Of is the serde of a generated message type: T is the pointer, *shoppb.Order. Null is no value of it: wrap it in
 // [serde.Nullable] for that.
 func Of[T proto.Message](reg *registry.Client, o ...Options) serde.Serde[T] {
-	options := Options{}
-	if len(o) > 0 {
-		options = o[0]
-	}
 	s := new(messages[T])
 	var zero T
-	l := wire.Language[*struct{}, []byte]{Reader: s.reader, Adopt: s.adopt, References: s.references}
+	var err error
 	if t := reflect.TypeFor[T](); t.Kind() != reflect.Pointer {
-		l.Err = fmt.Errorf("%w: %v is no generated message type", ErrSchema, t)
+		err = fmt.Errorf("%w: %v is no generated message type", ErrSchema, t)
 	} else {
 		s.message = zero.ProtoReflect().Descriptor()
+		s.fresh = func(protoreflect.MessageDescriptor) proto.Message { return zero.ProtoReflect().New().Interface() }
+	}
+	return s.init(reg, o, err)
+}
+
+// messages is the serde of a message type. The plan to read a schema is its file; to write, the indexes.
+type messages[T proto.Message] struct {
+	wire.Codec[protoreflect.FileDescriptor, []byte]
+	// message is what is written and read; nil if every record is read as the message that it was written as.
+	message protoreflect.MessageDescriptor
+	// fresh makes an empty T of a type.
+	fresh func(protoreflect.MessageDescriptor) proto.Message
+	// check says whether a value is of the message; nil where the compiler sees to it.
+	check  func(T) error
+	own    *protos.Schema
+	normal bool
+}
+
+// init makes the serde ready. err is what is known to be wrong with it.
+func (s *messages[T]) init(reg *registry.Client, o []Options, err error) serde.Serde[T] {
+	options := first(o)
+	l := wire.Language[protoreflect.FileDescriptor, []byte]{Reader: s.reader, Adopt: s.adopt, Err: err}
+	if err == nil && s.message != nil {
+		l.References = s.references
 		s.own = &protos.Schema{File: s.message.ParentFile()}
 		s.normal = options.Normalize
 		l.Own = &registry.Definition{Type: registry.TypeProtobuf, Text: s.text(s.own)}
@@ -93,12 +120,11 @@ func Of[T proto.Message](reg *registry.Client, o ...Options) serde.Serde[T] {
 	return s
 }
 
-// messages is the serde of a message type. The plan to read a schema is that it can be read; to write, the indexes.
-type messages[T proto.Message] struct {
-	wire.Codec[*struct{}, []byte]
-	message protoreflect.MessageDescriptor
-	own     *protos.Schema
-	normal  bool
+func first(o []Options) Options {
+	if len(o) == 0 {
+		return Options{}
+	}
+	return o[0]
 }
 
 func (s *messages[T]) text(of *protos.Schema) string {
@@ -128,21 +154,49 @@ func indexes(m protoreflect.MessageDescriptor) []byte {
 	return b
 }
 
+var errIndexes = errors.New("the indexes of its message are broken")
+
 // skipIndexes returns what follows the indexes.
 func skipIndexes(b []byte) ([]byte, error) {
-	count, n := binary.Varint(b)
-	if n <= 0 || count < 0 || count > maxIndexes {
-		return nil, errors.New("the indexes of its message are broken")
+	count, b, err := index(b, maxIndexes)
+	for i := 0; i < count && err == nil; i++ {
+		_, b, err = index(b, math.MaxInt32)
 	}
-	b = b[n:]
+	return b, err
+}
+
+// index reads one number of the indexes.
+func index(b []byte, most int64) (int, []byte, error) {
+	i, n := binary.Varint(b)
+	if n <= 0 || i < 0 || i > most {
+		return 0, nil, errIndexes
+	}
+	return int(i), b[n:], nil
+}
+
+// messageAt finds the message that indexes name within a file.
+func messageAt(file protoreflect.FileDescriptor, b []byte) (protoreflect.MessageDescriptor, error) {
+	count, b, err := index(b, maxIndexes)
+	if err != nil {
+		return nil, err
+	}
+	if count == 0 { // the file's first
+		count, b = 1, []byte{0}
+	}
+	in := file.Messages()
+	var m protoreflect.MessageDescriptor
 	for range count {
-		i, n := binary.Varint(b)
-		if n <= 0 || i < 0 || i > math.MaxInt32 {
-			return nil, errors.New("the indexes of its message are broken")
+		var i int
+		if i, b, err = index(b, math.MaxInt32); err != nil {
+			return nil, err
 		}
-		b = b[n:]
+		if i >= in.Len() {
+			return nil, fmt.Errorf("its schema has %d messages where it names message %d", in.Len(), i)
+		}
+		m = in.Get(i)
+		in = m.Messages()
 	}
-	return b, nil
+	return m, nil
 }
 
 // references registers, or looks up, the files that the message's file imports.
@@ -198,12 +252,15 @@ func (s *messages[T]) parse(ctx context.Context, d registry.Definition) (*protos
 
 // reader checks that what was written with a schema can be read as the serde's message. What cannot is the same as what a
 // registry refuses.
-func (s *messages[T]) reader(ctx context.Context, writer registry.Definition) (*struct{}, error) {
+func (s *messages[T]) reader(ctx context.Context, writer registry.Definition) (protoreflect.FileDescriptor, error) {
 	w, err := s.parse(ctx, writer)
 	if err != nil {
 		return nil, err
 	}
-	return &struct{}{}, readable(s.own, w)
+	if s.message == nil {
+		return w.File, nil
+	}
+	return w.File, readable(s.own, w)
 }
 
 func readable(reader, writer *protos.Schema) error {
@@ -247,6 +304,11 @@ func (s *messages[T]) Append(dst []byte, at serde.Place, v T) ([]byte, error) {
 }
 
 func (s *messages[T]) encode(dst []byte, at serde.Place, v T) ([]byte, error) {
+	if s.check != nil {
+		if err := s.check(v); err != nil {
+			return nil, fmt.Errorf("%w: encode the %s: %w", ErrData, at, err)
+		}
+	}
 	dst, err := proto.MarshalOptions{}.MarshalAppend(dst, v)
 	if err != nil {
 		return nil, fmt.Errorf("%w: encode the %s: %w", ErrData, at, err)
@@ -266,18 +328,25 @@ func (s *messages[T]) DecodeWithHeaders(at serde.Place, headers []serde.Header, 
 	return s.decode(at, &r, err)
 }
 
-func (s *messages[T]) decode(at serde.Place, r *wire.Reading[*struct{}], err error) (T, error) {
+func (s *messages[T]) decode(at serde.Place, r *wire.Reading[protoreflect.FileDescriptor], err error) (T, error) {
 	var none T
 	if err != nil {
 		return none, err
 	}
-	payload := r.Payload
+	payload, place := r.Payload, r.Extra
 	if !r.Header { // in a header the indexes follow the name there
+		place = payload
 		if payload, err = skipIndexes(payload); err != nil {
 			return none, r.Wrap(at, err)
 		}
 	}
-	v, ok := none.ProtoReflect().New().Interface().(T)
+	of := s.message
+	if of == nil {
+		if of, err = messageAt(r.With, place); err != nil {
+			return none, r.Wrap(at, err)
+		}
+	}
+	v, ok := s.fresh(of).(T)
 	if !ok {
 		return none, fmt.Errorf("%w: a message of another type than %T", ErrSchema, none)
 	}
