@@ -2,74 +2,67 @@ package avro_test
 
 import (
 	"errors"
-	"go/ast"
-	"go/importer"
-	"go/parser"
-	"go/token"
-	"go/types"
+	"flag"
+	"math/big"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/leatstream/leat/registry/avro"
+	"github.com/leatstream/leat/registry/avro/internal/shop"
 )
 
-const generatedFrom = `{"type":"record","name":"Order","namespace":"shop","fields":[
-	{"name":"order_id","type":"string"},{"name":"total","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}},
-	{"name":"status","type":{"type":"enum","name":"Status","symbols":["PLACED","PAID"]}},{"name":"coupon","type":["null","string"],"default":null},
-	{"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}},{"name":"hash","type":{"type":"fixed","name":"Hash","size":4}},
-	{"name":"lines","type":{"type":"array","items":{"type":"record","name":"Line","fields":[{"name":"sku","type":"string"},{"name":"n","type":"int"}]}}},
-	{"name":"more","type":{"type":"map","values":["int","string"]}},{"name":"parent","type":["null","Order"],"default":null}]}`
+var rewrite = flag.Bool("rewrite", false, "write what the tests generate")
 
+// TestGenerateGo generates the package internal/shop, which is compiled with this test.
 func TestGenerateGo(t *testing.T) {
-	src, err := avro.GenerateGo("shop", generatedFrom)
+	schema, err := os.ReadFile("internal/shop/order.avsc")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, body, _ := strings.Cut(string(src), "\n// Status is")
-	want := " the Avro enum shop.Status.\ntype Status string\n\n// The symbols of Status.\nconst (\n\tStatusPlaced Status = \"PLACED\"\n\tStatusPaid   Status = \"PAID\"\n)\n\n" +
-		"// Line is the Avro record shop.Line.\ntype Line struct {\n\tSKU string `avro:\"sku\"`\n\tN   int32  `avro:\"n\"`\n}\n\n" +
-		"// Order is the Avro record shop.Order.\ntype Order struct {\n\tOrderID string         `avro:\"order_id\"`\n\tTotal   *big.Rat       `avro:\"total\"`\n" +
-		"\tStatus  Status         `avro:\"status\"`\n\tCoupon  *string        `avro:\"coupon\"`\n\tAt      time.Time      `avro:\"at\"`\n\tHash    [4]byte        `avro:\"hash\"`\n" +
-		"\tLines   []Line         `avro:\"lines\"`\n\tMore    map[string]any `avro:\"more\"`\n\tParent  *Order         `avro:\"parent\"`\n}\n"
-	if d := cmp.Diff(want, body); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
-	}
-	fset := token.NewFileSet()
-	f, err := parser.ParseFile(fset, "order.go", src, 0)
+	src, err := avro.GenerateGo("shop", string(schema))
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf := types.Config{Importer: importer.ForCompiler(fset, "source", nil)}
-	if _, err := conf.Check("shop", fset, []*ast.File{f}, nil); err != nil {
-		t.Errorf("it does not compile: %v", err)
+	const golden = "internal/shop/order.go"
+	if *rewrite {
+		if err := os.WriteFile(golden, src, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(src)); d != "" {
+		t.Errorf("another source than %s, which -rewrite replaces (-want +got):\n%s", golden, d)
 	}
 }
 
-// TestGeneratedTypes writes and reads values of types as they are generated.
+// TestGeneratedTypes writes and reads values of the generated types.
 func TestGeneratedTypes(t *testing.T) {
-	type Status string
-	type Line struct {
-		SKU string `avro:"sku"`
-		N   int32  `avro:"n"`
-	}
-	type Order struct {
-		OrderID string  `avro:"order_id"`
-		Status  Status  `avro:"status"`
-		Coupon  *string `avro:"coupon"`
-		Hash    [4]byte `avro:"hash"`
-		Lines   []Line  `avro:"lines"`
-	}
-	schema := `{"type":"record","name":"Order","fields":[{"name":"order_id","type":"string"},
-		{"name":"status","type":{"type":"enum","name":"Status","symbols":["PLACED","PAID"]}},{"name":"coupon","type":["null","string"]},
-		{"name":"hash","type":{"type":"fixed","name":"Hash","size":4}},
-		{"name":"lines","type":{"type":"array","items":{"type":"record","name":"Line","fields":[{"name":"sku","type":"string"},{"name":"n","type":"int"}]}}}]}`
 	c, _ := newRegistry(t)
-	s := avro.Of[Order](c, avro.Options{Schema: schema})
-	in := Order{"o1", "PAID", ptr("x"), [4]byte{1, 2, 3, 4}, []Line{{"a", 1}}}
-	if d := cmp.Diff(in, decode(t, s, value, encode(t, s, value, in))); d != "" {
+	s := shop.OrderSerde(c)
+	in := shop.Order{OrderID: "o1", Total: big.NewRat(512, 100), Status: shop.StatusPaid, Coupon: ptr("x"), At: time.UnixMilli(1700000000123).UTC(),
+		On: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), Took: 1500 * time.Millisecond, Hash: [4]byte{1, 2, 3, 4}, Lines: []shop.Line{{SKU: "a", N: 1}, {SKU: "b", N: 2}},
+		More: map[string]any{"n": int32(5), "s": "text"}, Parent: &shop.Order{OrderID: "p", Total: new(big.Rat), Status: shop.StatusPlaced, Lines: []shop.Line{},
+			At: time.UnixMilli(0).UTC(), On: time.Unix(0, 0).UTC(), More: map[string]any{}, Raw: []byte{}, Tags: []*string{}},
+		Raw: []byte("raw"), Tags: []*string{ptr("t"), nil}}
+	sameRat := cmp.Comparer(func(a, b *big.Rat) bool { return a.Cmp(b) == 0 })
+	if d := cmp.Diff(in, decode(t, s, value, encode(t, s, value, in)), sameRat); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+	// The schema that is generated is the one that it was generated from.
+	got, err := c.SchemaByID(t.Context(), 1)
+	if err != nil || !strings.Contains(got.Text, `"order_id"`) {
+		t.Errorf("registered %+v, %v", got, err)
+	}
+	generic := decode(t, avro.Generic(c, ""), value, encode(t, s, value, in))
+	if generic["order_id"] != "o1" || generic["status"] != "PAID" {
+		t.Errorf("read without the types: %v", generic)
 	}
 }
 
@@ -78,13 +71,14 @@ func TestGenerateErrors(t *testing.T) {
 		"no schema":  `{"type":"strong"}`,
 		"no record":  `"int"`,
 		"two fields": `{"type":"record","name":"R","fields":[{"name":"a_b","type":"int"},{"name":"aB","type":"int"}]}`,
+		"its serde":  `{"type":"record","name":"R","fields":[{"name":"r","type":{"type":"record","name":"RSerde","fields":[]}}]}`,
 		"two types":  `{"type":"record","name":"R","namespace":"a","fields":[{"name":"r","type":{"type":"record","name":"R","namespace":"b","fields":[]}}]}`,
 	} {
 		if _, err := avro.GenerateGo("shop", text); !errors.Is(err, avro.ErrSchema) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := avro.GenerateGo("my-shop", generatedFrom); err == nil {
+	if _, err := avro.GenerateGo("my-shop", shop.OrderSchema); err == nil {
 		t.Error("a package called my-shop")
 	}
 	known := `{"type":"enum","name":"Kind","namespace":"shop","symbols":["A"]}`

@@ -1,0 +1,2 @@
+// Package shop is what GenerateGo writes for order.avsc: compiled, and used by the tests, so that what is generated works.
+package shop
