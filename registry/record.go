@@ -124,7 +124,7 @@ func encodeDeleteSubject(subject string, version int) []byte {
 }
 
 // configValue is the value of a CONFIG record, and the answer to requests about configuration. What this registry does
-// not act on (validateFields, validateRules, compatibilityPolicy) is kept all the same.
+// not act on, validateRules, is kept all the same.
 type configValue struct {
 	Subject             string    `json:"subject,omitempty"`
 	Alias               string    `json:"alias,omitempty"`

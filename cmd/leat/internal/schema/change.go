@@ -81,8 +81,35 @@ func pretty(text string) []string {
 // changedLine is a line of a comparison: "-" only before, "+" only after, " " in both.
 type changedLine struct{ change, text string }
 
-// compare finds the longest common lines. Schemas are short: a table of all pairs is fine.
+// maxPairs bounds the table of a comparison, in pairs of lines.
+const maxPairs = 1 << 22
+
+// compare finds the longest common lines: those at the beginning and the end, and by a table of all pairs those between. Where
+// that would be too large, all lines between count as changed.
 func compare(a, b []string) []changedLine {
+	var head, tail []changedLine
+	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+		head = append(head, changedLine{" ", a[0]})
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		tail = append(tail, changedLine{" ", a[len(a)-1]})
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	slices.Reverse(tail)
+	if len(a)*len(b) <= maxPairs {
+		return slices.Concat(head, compareAll(a, b), tail)
+	}
+	for _, l := range a {
+		head = append(head, changedLine{"-", l})
+	}
+	for _, l := range b {
+		head = append(head, changedLine{"+", l})
+	}
+	return append(head, tail...)
+}
+
+func compareAll(a, b []string) []changedLine {
 	common := make([][]int, len(a)+1)
 	for i := range common {
 		common[i] = make([]int, len(b)+1)
@@ -232,6 +259,8 @@ type exported struct {
 	ID         int                  `json:"id"`
 	Type       string               `json:"schemaType"`
 	References []sr.SchemaReference `json:"references"`
+	Metadata   *sr.SchemaMetadata   `json:"metadata,omitempty"`
+	RuleSet    *sr.SchemaRuleSet    `json:"ruleSet,omitempty"`
 	Schema     string               `json:"schema"`
 }
 
@@ -269,7 +298,7 @@ func newExport(env *cli.Env) *cobra.Command {
 				if refs == nil {
 					refs = []sr.SchemaReference{}
 				}
-				if err := enc.Encode(exported{s.Subject, s.Version, s.ID, s.Type.String(), refs, s.Schema.Schema}); err != nil {
+				if err := enc.Encode(exported{s.Subject, s.Version, s.ID, s.Type.String(), refs, s.SchemaMetadata, s.SchemaRuleSet, s.Schema.Schema}); err != nil {
 					return nil, err
 				}
 			}
@@ -302,7 +331,7 @@ the same ids for the same schemas, and be in import mode ('PUT /mode?force=true'
 				if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 					return res, fmt.Errorf("%s line %d: %w", args[0], n, err)
 				}
-				s := sr.Schema{Schema: e.Schema, References: e.References}
+				s := sr.Schema{Schema: e.Schema, References: e.References, SchemaMetadata: e.Metadata, SchemaRuleSet: e.RuleSet}
 				if err := s.Type.UnmarshalText([]byte(e.Type)); err != nil {
 					return res, fmt.Errorf("%s line %d: %w", args[0], n, err)
 				}

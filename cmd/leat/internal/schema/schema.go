@@ -14,12 +14,14 @@ import (
 	"github.com/twmb/franz-go/pkg/sr"
 
 	"github.com/leatstream/leat/cmd/leat/internal/cli"
+	"github.com/leatstream/leat/registry"
 )
 
 // New makes leat schema.
 func New(env *cli.Env) *cobra.Command {
-	return env.RegistryFlags(env.FormatFlags(cli.Group("schema", "Schemas: list, register, check, compare, delete, export, import",
-		newList(env), newGet(env), newRegister(env), newCheck(env), newDiff(env), newCompat(env), newDelete(env), newExport(env), newImport(env))))
+	return env.RegistryFlags(env.FormatFlags(cli.Group("schema", "Schemas: list, register, check, compare, delete, export, import, generate",
+		newList(env), newGet(env), newRegister(env), newCheck(env), newDiff(env), newCompat(env), newDelete(env), newExport(env), newImport(env),
+		newGenerate(env))))
 }
 
 // work is a command's part that talks to the registry.
@@ -268,6 +270,27 @@ func newRegister(env *cli.Env) *cobra.Command {
 	return cmd
 }
 
+// fix is what to do about a schema that does not fit a version of a subject; empty where that cannot be told. A registry says
+// what is wrong; what would mend it is worked out here.
+func fix(ctx context.Context, reg *sr.Client, subject string, v int, s sr.Schema) string {
+	if len(s.References) > 0 {
+		return ""
+	}
+	old, err := reg.SchemaByVersion(ctx, subject, v)
+	if err != nil || len(old.References) > 0 {
+		return ""
+	}
+	level := reg.Compatibility(sr.WithParams(ctx, sr.DefaultToGlobal), subject)
+	if len(level) != 1 || level[0].Err != nil {
+		return ""
+	}
+	err = registry.Check(registry.Level(level[0].Level.String()), s.Type.String(), s.Schema, old.Schema.Schema)
+	if no, ok := errors.AsType[*registry.IncompatibleError](err); ok {
+		return no.Fix
+	}
+	return ""
+}
+
 func newCheck(env *cli.Env) *cobra.Command {
 	var (
 		d  definition
@@ -299,6 +322,9 @@ func newCheck(env *cli.Env) *cobra.Command {
 			res.Field("COMPATIBLE", answer.Is)
 			if len(level) == 1 && level[0].Err == nil {
 				res.Field("LEVEL", level[0].Level.String())
+			}
+			if how := fix(ctx, reg, args[0], v, s); how != "" && !answer.Is {
+				res.Field("FIX", how)
 			}
 			table := res.Table("reasons", "REASON")
 			for _, m := range answer.Messages {
