@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestFromGo derives a schema from a type that is not exported, of a package main whose own tests do not compile. It runs the go
+// TestFromGo derives a schema from a type that is not exported, of a package main whose own tests fail. It runs the go
 // command, as the command does.
 func TestFromGo(t *testing.T) {
 	if testing.Short() {
