@@ -45,7 +45,7 @@ func serveListConfigResources(b *Broker, c *conn, r *request) (response, error) 
 func (b *Broker) configResources(t kmsg.ConfigResourceType) (names []string) {
 	switch t {
 	case kmsg.ConfigResourceTypeTopic:
-		for _, t := range b.sortedTopics() {
+		for _, t := range b.listedTopics() {
 			names = append(names, t.Name)
 		}
 	case kmsg.ConfigResourceTypeBroker:

@@ -28,7 +28,7 @@ func serveMetadata(b *Broker, c *conn, r *request) (response, error) {
 	resp.ClusterID = kmsg.StringPtr(b.meta.ClusterID())
 	resp.ControllerID = id
 	if req.Topics == nil || req.Version == 0 && len(req.Topics) == 0 {
-		for _, t := range b.sortedTopics() {
+		for _, t := range b.listedTopics() {
 			resp.Topics = append(resp.Topics, b.topicMetadata(t))
 		}
 		return answer(resp), nil
@@ -41,6 +41,15 @@ func serveMetadata(b *Broker, c *conn, r *request) (response, error) {
 
 func (b *Broker) sortedTopics() []*topic {
 	return slices.SortedFunc(maps.Values(b.topics.Load().byName), func(x, y *topic) int { return strings.Compare(x.Name, y.Name) })
+}
+
+// listedTopics are the topics that a client sees who asks for all: as with Apache Kafka neither the broker's own metadata
+// (there __cluster_metadata), nor a coordinator's topic before it has a record (there it is created by its first use). Who
+// names one is answered.
+func (b *Broker) listedTopics() []*topic {
+	return slices.DeleteFunc(b.sortedTopics(), func(t *topic) bool {
+		return t.Name == metadataTopic || t.Internal && t.parts[0].Bounds().End == 0
+	})
 }
 
 func (b *Broker) requestedTopic(rt kmsg.MetadataRequestTopic, create bool) kmsg.MetadataResponseTopic {
@@ -131,7 +140,9 @@ func serveDescribeTopicPartitions(b *Broker, c *conn, r *request) (response, err
 		names = append(names, t.Topic)
 	}
 	if len(names) == 0 {
-		names = slices.Collect(maps.Keys(b.topics.Load().byName))
+		for _, t := range b.listedTopics() {
+			names = append(names, t.Name)
+		}
 	}
 	slices.Sort(names)
 	left := int(req.ResponsePartitionLimit)

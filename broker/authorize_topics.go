@@ -133,7 +133,7 @@ func guardMetadata(a access, req kmsg.Request) (kmsg.Response, func(kmsg.Respons
 func guardDescribeTopicPartitions(a access, req kmsg.Request) (kmsg.Response, func(kmsg.Response)) {
 	q := req.(*kmsg.DescribeTopicPartitionsRequest)
 	if len(q.Topics) == 0 {
-		for _, t := range a.b.sortedTopics() {
+		for _, t := range a.b.listedTopics() {
 			if a.topic(opDescribe, t.Name) {
 				q.Topics = append(q.Topics, kmsg.DescribeTopicPartitionsRequestTopic{Topic: t.Name})
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -312,6 +313,35 @@ func TestTopicAdministration(t *testing.T) {
 		if got := configOf(t, adm, "defaults", c.name); got != c.then {
 			t.Errorf("%s is %q, want %q", c.name, got, c.then)
 		}
+	}
+}
+
+func TestAllTopicsLeaveOutWhatApacheKafkaWould(t *testing.T) {
+	b := start(t, nil)
+	client := func() *kadm.Client { // a new one each time: they keep what they saw for a while
+		return kadm.NewClient(newClient(t, []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())}))
+	}
+	adm := client()
+	list := func() []string {
+		topics, err := client().ListTopicsWithInternal(within(t, 5*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return topics.Names()
+	}
+	if _, err := adm.CreateTopic(within(t, 5*time.Second), 1, 1, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(); !slices.Equal(got, []string{"t"}) {
+		t.Errorf("a new broker has %q", got)
+	}
+	offsets := kadm.Offsets{}
+	offsets.AddOffset("t", 0, 0, -1)
+	if err := adm.CommitAllOffsets(within(t, 5*time.Second), "g", offsets); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(); !slices.Equal(got, []string{"__consumer_offsets", "t"}) {
+		t.Errorf("with a group there are %q", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/leatstream/leat/cmd/leat/internal/cli"
 
@@ -26,7 +27,8 @@ func newBrokerServe() *cobra.Command {
 		Long: `Runs one broker that speaks the Kafka protocol, until SIGTERM or Ctrl-C. Prints one line when it is ready.
 
 An acknowledged record (acks=all) is on disk, unless --flush os. There is one node and no replication: a replication
-factor above 1 is refused. Clients are told to connect to the address they came to, unless --advertise says otherwise.`,
+factor above 1 is refused, unless --clamp-replication-factor. Clients are told to connect to the address they came to,
+unless --advertise says otherwise.`,
 		Example: `  leat broker serve --listen localhost:9092 --data ./data
   kcat -b localhost:9092 -L`,
 		Args: cobra.NoArgs,
@@ -69,10 +71,15 @@ factor above 1 is refused. Clients are told to connect to the address they came 
 	f.StringVar(&flush, "flush", "always", "when a record counts as written: always (on disk), or os (a power cut may lose the last seconds)")
 	f.BoolVar(&autoCreate, "auto-create-topics", true, "create unknown topics on first use")
 	f.Int32Var(&cfg.DefaultPartitions, "partitions", 1, "partitions of topics that do not say how many")
+	clampFlag(f, &cfg)
 	s.flags(cmd)
 	sec.flags(cmd)
 	obs.flags(cmd)
 	return cmd
+}
+
+func clampFlag(f *pflag.FlagSet, cfg *broker.Config) {
+	f.BoolVar(&cfg.ClampReplicationFactor, "clamp-replication-factor", false, "accept replication factors and min.insync.replicas above 1, and use 1: for tests that were written for more brokers")
 }
 
 func serveBroker(cmd *cobra.Command, cfg broker.Config, obs *observing) error {

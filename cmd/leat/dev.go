@@ -26,6 +26,7 @@ type development struct {
 	data                    string
 	ephemeral               bool
 	kafkaPort, registryPort uint16
+	broker                  broker.Config
 }
 
 func newDev() *cobra.Command {
@@ -46,6 +47,7 @@ the next start; --ephemeral puts it into a temporary directory that is deleted a
 	f.Uint16Var(&d.kafkaPort, "kafka-port", 9092, "port of the broker, 0 for any free one")
 	f.Uint16Var(&d.registryPort, "registry-port", 8081, "port of the schema registry, 0 for any free one")
 	f.StringVar(&d.logLevel, "log-level", "warn", "least level that is logged to standard error: debug, info, warn, error")
+	clampFlag(f, &d.broker)
 	d.observing.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("data", "ephemeral")
 	return cmd
@@ -66,14 +68,13 @@ func (d *development) run(cmd *cobra.Command) (err error) {
 	}
 	start := time.Now()
 	var schemas atomic.Pointer[registry.Server] // it needs the broker to start
-	cfg := broker.Config{
-		Dir: filepath.Join(d.data, "broker"), Listen: []string{local(d.kafkaPort)}, Logger: logger,
-		CheckSchema: func(topic string, key bool, data, header []byte) error {
-			if s := schemas.Load(); s != nil {
-				return s.CheckRecord(topic, key, data, header)
-			}
-			return errors.New("the schema registry is starting")
-		},
+	cfg := d.broker
+	cfg.Dir, cfg.Listen, cfg.Logger = filepath.Join(d.data, "broker"), []string{local(d.kafkaPort)}, logger
+	cfg.CheckSchema = func(topic string, key bool, data, header []byte) error {
+		if s := schemas.Load(); s != nil {
+			return s.CheckRecord(topic, key, data, header)
+		}
+		return errors.New("the schema registry is starting")
 	}
 	if err := d.checkAndMeasure(cmd, &cfg); err != nil {
 		return err
