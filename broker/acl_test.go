@@ -150,6 +150,8 @@ func apiNeeds() map[string]needs {
 		"grow":            {&kmsg.CreatePartitionsRequest{ValidateOnly: true, Topics: []kmsg.CreatePartitionsRequestTopic{{Topic: "t", Count: 5}}}, 3, []auth.Binding{onTopic(opAlter)}},
 		"elect":           {&kmsg.ElectLeadersRequest{}, 2, []auth.Binding{onKafka(opAlter)}},
 		"reassignments":   {&kmsg.ListPartitionReassignmentsRequest{}, 0, []auth.Binding{onKafka(opDescribe)}},
+		"reassign":        {&kmsg.AlterPartitionAssignmentsRequest{}, 1, []auth.Binding{onKafka(opAlter)}},
+		"features":        {&kmsg.UpdateFeaturesRequest{}, 2, []auth.Binding{onKafka(opAlter)}},
 		"scram":           {&kmsg.DescribeUserSCRAMCredentialsRequest{}, 0, []auth.Binding{onKafka(opDescribe)}},
 		"alter scram":     {&kmsg.AlterUserSCRAMCredentialsRequest{Deletions: []kmsg.AlterUserSCRAMCredentialsRequestDeletion{{Name: "n", Mechanism: 1}}}, 0, []auth.Binding{onKafka(opAlter)}},
 		"quotas":          {&kmsg.DescribeClientQuotasRequest{}, 1, []auth.Binding{onKafka(opDescribeConfigs)}},

@@ -77,9 +77,3 @@ func serveElectLeaders(b *Broker, c *conn, r *request) (response, error) {
 	}
 	return answer(resp), nil
 }
-
-// ListPartitionReassignments (key 46), version 0: there is nothing to reassign to, so none is under way. Kafka's TopicCommand asks
-// before it describes a topic.
-func serveListPartitionReassignments(*Broker, *conn, *request) (response, error) {
-	return answer(kmsg.NewPtrListPartitionReassignmentsResponse()), nil
-}

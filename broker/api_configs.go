@@ -42,7 +42,11 @@ func (b *Broker) topicConfigs(m meta.Topic) []configEntry {
 	return out
 }
 
+// brokerLevels is what a topic that says nothing inherits. A configuration that only topics have keeps its name.
 func brokerLevels(d meta.Definition, dynamic map[string]string) (levels []configLevel) {
+	if d.Broker == "" {
+		return []configLevel{{d.Name, d.Default, kmsg.ConfigSourceDefaultConfig}}
+	}
 	if v, ok := dynamic[d.Broker]; ok {
 		levels = append(levels, configLevel{d.Broker, v, kmsg.ConfigSourceDynamicDefaultBrokerConfig})
 	}
@@ -54,6 +58,9 @@ func (b *Broker) brokerConfigs() []configEntry {
 	dynamic := b.meta.BrokerConfigs()
 	var out []configEntry
 	for _, d := range meta.Definitions() {
+		if d.Broker == "" {
+			continue
+		}
 		levels := brokerLevels(d, dynamic)
 		d.Name = d.Broker
 		out = append(out, configEntry{d, levels[0].value, levels[0].source, levels})

@@ -37,10 +37,11 @@ func (tt *topicTable) TopicByID(id consumer.TopicID) (consumer.Topic, bool) {
 	return tt.byID[meta.ID(id)].seen()
 }
 
-// Names implements consumer.Cluster: a pattern does not mean the broker's own topics.
+// Names implements consumer.Cluster. As in Kafka a pattern matches __consumer_offsets, too; the broker's own metadata topic, which
+// Kafka does not have, it does not match.
 func (tt *topicTable) Names(f func(name string)) {
-	for name, t := range tt.byName {
-		if !t.Internal {
+	for name := range tt.byName {
+		if name != metadataTopic {
 			f(name)
 		}
 	}

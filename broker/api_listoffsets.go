@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -21,31 +23,50 @@ const (
 // There is no tiered storage: -4 is -2, and -5 and -6 are answered with -1. v0 is answered with one offset at most.
 // Ignored: replica id, timeout. Errors per partition: UNKNOWN_TOPIC_OR_PARTITION, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH,
 // UNSUPPORTED_VERSION (a special timestamp newer than the request's version), KAFKA_STORAGE_ERROR.
+//
+// A client that asks for the latest offset after its acks=1 was answered finds what it wrote: the answer waits for the sync that is
+// on its way.
 func serveListOffsets(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.ListOffsetsRequest)
-	resp := kmsg.NewPtrListOffsetsResponse()
-	for _, rt := range req.Topics {
-		lt := kmsg.NewListOffsetsResponseTopic()
-		lt.Topic = rt.Topic
-		t := b.topic(rt.Topic)
-		for _, rp := range rt.Partitions {
-			lp := kmsg.NewListOffsetsResponseTopicPartition()
-			lp.Partition, lp.Timestamp, lp.Offset, lp.LeaderEpoch = rp.Partition, -1, -1, -1
-			l, code := t.led(rp.Partition, rp.CurrentLeaderEpoch)
-			if lp.ErrorCode = code; code == 0 {
-				at, err := findOffset(l, rp.Timestamp, req.IsolationLevel == 1, req.Version)
-				if lp.ErrorCode = errorCode(err); err == nil {
-					lp.Offset, lp.Timestamp, lp.LeaderEpoch = at.Offset, at.Timestamp, at.LeaderEpoch
-				}
+	return later(func(ctx context.Context) (kmsg.Response, error) {
+		resp := kmsg.NewPtrListOffsetsResponse()
+		for _, rt := range req.Topics {
+			lt := kmsg.NewListOffsetsResponseTopic()
+			lt.Topic = rt.Topic
+			t := b.topic(rt.Topic)
+			for _, rp := range rt.Partitions {
+				lt.Partitions = append(lt.Partitions, listedOffset(ctx, t, rp, req))
 			}
-			if req.Version == 0 && lp.ErrorCode == 0 && lp.Offset >= 0 && rp.MaxNumOffsets > 0 {
-				lp.OldStyleOffsets = []int64{lp.Offset}
-			}
-			lt.Partitions = append(lt.Partitions, lp)
+			resp.Topics = append(resp.Topics, lt)
 		}
-		resp.Topics = append(resp.Topics, lt)
+		return resp, nil
+	}), nil
+}
+
+func listedOffset(ctx context.Context, t *topic, rp kmsg.ListOffsetsRequestTopicPartition, req *kmsg.ListOffsetsRequest) kmsg.ListOffsetsResponseTopicPartition {
+	lp := kmsg.NewListOffsetsResponseTopicPartition()
+	lp.Partition, lp.Timestamp, lp.Offset, lp.LeaderEpoch = rp.Partition, -1, -1, -1
+	l, code := t.led(rp.Partition, rp.CurrentLeaderEpoch)
+	if code != 0 {
+		lp.ErrorCode = code
+		return lp
 	}
-	return answer(resp), nil
+	if rp.Timestamp == tsLatest {
+		if err := l.WaitSynced(ctx, l.Bounds().End); err != nil {
+			lp.ErrorCode = errorCode(err)
+			return lp
+		}
+	}
+	at, err := findOffset(l, rp.Timestamp, req.IsolationLevel == 1, req.Version)
+	if err != nil {
+		lp.ErrorCode = errorCode(err)
+		return lp
+	}
+	lp.Offset, lp.Timestamp, lp.LeaderEpoch = at.Offset, at.Timestamp, at.LeaderEpoch
+	if req.Version == 0 && lp.Offset >= 0 && rp.MaxNumOffsets > 0 {
+		lp.OldStyleOffsets = []int64{lp.Offset}
+	}
+	return lp
 }
 
 // led finds a partition for a client that believes in a leader epoch; code is what is wrong, if something is.

@@ -10,14 +10,16 @@ import (
 // softwareName is what clients may call their software, as Kafka checks it.
 var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
 
-// The features a client may ask about. transaction.version 2 lets producers use the KIP-890 protocol; metadata.version is what
-// tools print, at the level of Kafka 4.0.
-var features = []struct {
+// feature is one that a client may ask about.
+type feature struct {
 	name      string
 	min, max  int16 // supported
 	finalized int16
 	needs     int16 // the API without which the feature is not told of
-}{
+}
+
+// transaction.version 2 lets producers use the KIP-890 protocol; metadata.version is what tools print, at the level of Kafka 4.0.
+var features = []feature{
 	{"metadata.version", 7, 25, 25, keyAPIVersions},
 	{"transaction.version", 0, 2, 2, 26},
 	{"group.version", 0, 1, 1, 68},

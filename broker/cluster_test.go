@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -59,8 +60,45 @@ func TestThereIsNothingToElectOrReassign(t *testing.T) {
 			t.Fatalf("v%d: %+v", v, all)
 		}
 	}
+	for v := int16(0); v <= 1; v++ {
+		req := kmsg.NewPtrAlterPartitionAssignmentsRequest()
+		req.Topics = []kmsg.AlterPartitionAssignmentsRequestTopic{{Topic: "t", Partitions: []kmsg.AlterPartitionAssignmentsRequestTopicPartition{
+			{Partition: 0, Replicas: []int32{1}}, {Partition: 0, Replicas: []int32{1, 2}}, {Partition: 0}, {Partition: 9, Replicas: []int32{1}}}}}
+		var codes []int16
+		for _, p := range do[*kmsg.AlterPartitionAssignmentsResponse](r, req, v).Topics[0].Partitions {
+			codes = append(codes, p.ErrorCode)
+		}
+		if want := []int16{0, kerr.InvalidReplicaAssignment.Code, kerr.NoReassignmentInProgress.Code, kerr.UnknownTopicOrPartition.Code}; !slices.Equal(codes, want) {
+			t.Fatalf("v%d: %v, want %v", v, codes, want)
+		}
+	}
 	if resp := do[*kmsg.ListPartitionReassignmentsResponse](r, kmsg.NewPtrListPartitionReassignmentsRequest(), 0); resp.ErrorCode != 0 || len(resp.Topics) != 0 {
 		t.Fatalf("%+v", resp)
+	}
+}
+
+func TestFeaturesStayAtTheirLevels(t *testing.T) {
+	b := start(t, nil)
+	r := dialRaw(t, b)
+	update := func(version int16, updates ...kmsg.UpdateFeaturesRequestFeatureUpdate) *kmsg.UpdateFeaturesResponse {
+		req := kmsg.NewPtrUpdateFeaturesRequest()
+		req.FeatureUpdates = updates
+		return do[*kmsg.UpdateFeaturesResponse](r, req, version)
+	}
+	same, lower := kmsg.UpdateFeaturesRequestFeatureUpdate{Feature: "transaction.version", MaxVersionLevel: 2}, kmsg.UpdateFeaturesRequestFeatureUpdate{Feature: "transaction.version", MaxVersionLevel: 1}
+	for v := int16(0); v <= 2; v++ {
+		if resp := update(v, same); resp.ErrorCode != 0 {
+			t.Errorf("v%d: the same level: %+v", v, resp)
+		}
+		for _, u := range []kmsg.UpdateFeaturesRequestFeatureUpdate{lower, {Feature: "no.such.feature", MaxVersionLevel: 1}} {
+			resp := update(v, same, u)
+			if resp.ErrorCode != kerr.InvalidUpdateVersion.Code || resp.ErrorMessage == nil {
+				t.Errorf("v%d: %s: %+v", v, u.Feature, resp)
+			}
+			if v < 2 && (len(resp.Results) != 2 || resp.Results[1].ErrorCode != kerr.InvalidUpdateVersion.Code) {
+				t.Errorf("v%d: %s: results %+v", v, u.Feature, resp.Results)
+			}
+		}
 	}
 }
 

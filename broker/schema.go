@@ -40,11 +40,13 @@ func schemas() map[int16]*wire.Schema {
 		42: "(s)",                                                   // DeleteGroups
 		43: "1 [s (4)] 4",                                           // ElectLeaders
 		44: "[1 s [s 1 s]] 1",                                       // IncrementalAlterConfigs
+		45: "4 1@1 [s [4 (4)]]",                                     // AlterPartitionReassignments
 		46: "4 [s (4)]",                                             // ListPartitionReassignments
 		48: "[s 1 s] 1",                                             // DescribeClientQuotas
 		49: "[[s s] [s 8 1]] 1",                                     // AlterClientQuotas
 		50: "[s]",                                                   // DescribeUserScramCredentials
 		51: "[s 1] [s 1 4 s s]",                                     // AlterUserScramCredentials
+		57: "4 [s 2 1] 1@1",                                         // UpdateFeatures
 		60: "1 1@1 1@2",                                             // DescribeCluster
 		61: "[s (4)]",                                               // DescribeProducers
 		65: "(s)",                                                   // DescribeTransactions
