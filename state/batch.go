@@ -29,6 +29,9 @@ func (b *Batch) add(e *engine, p *pebble.Batch) {
 // pending. Batches are applied in this order. The batch must not be used afterwards.
 func (b *Batch) Apply() { b.db.queue <- b }
 
+// Done is closed when the batch is applied, or never will be because an earlier one failed ([DB.Err]).
+func (b *Batch) Done() <-chan struct{} { return b.done }
+
 // apply is the applier goroutine.
 func (db *DB) apply() {
 	tick := time.NewTicker(db.opt.FlushEvery)

@@ -23,6 +23,7 @@ type App struct {
 	ready    chan struct{}
 	first    sync.Once
 	tune     func(*runtime.Config) // tests only
+	ask      *asker                // what its views read through
 
 	life struct {
 		sync.Mutex
@@ -38,6 +39,8 @@ type App struct {
 		stop   context.CancelFunc // while it runs
 		rt     *runtime.Runtime
 		db     *state.DB
+		id     string // of the state directory
+		finder *finder
 	}
 }
 
@@ -57,7 +60,9 @@ func New(t *Topology, cfg Config) (*App, error) {
 			}
 		}
 	}
-	return &App{topology: t, cfg: cfg.withDefaults(), ready: make(chan struct{})}, nil
+	a := &App{topology: t, cfg: cfg.withDefaults(), ready: make(chan struct{})}
+	a.ask = a.newAsker()
+	return a, nil
 }
 
 // run is Run between its first and its last state.
@@ -80,11 +85,16 @@ func (a *App) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	address, deaf, err := a.openQueries(id)
+	if err != nil {
+		return err
+	}
+	defer deaf()
 	rc := runtime.Config{
 		AppID: a.cfg.AppID, Plan: a.topology.plan, DB: db, InstanceID: id, ExactlyOnce: a.cfg.Guarantee == ExactlyOnce,
 		Client:         a.clientOptions(),
 		CommitInterval: a.cfg.CommitInterval, Workers: a.cfg.Workers, ReplicationFactor: -1, MaxSentBytes: a.cfg.MemoryBytes / 4,
-		PurgeInterval: 30 * time.Second, Standbys: a.cfg.Standbys, Rack: a.cfg.Rack, AcceptableLag: a.cfg.AcceptableLag, Warmups: a.cfg.Warmups,
+		PurgeInterval: 30 * time.Second, Standbys: a.cfg.Standbys, Rack: a.cfg.Rack, Address: address, AcceptableLag: a.cfg.AcceptableLag, Warmups: a.cfg.Warmups,
 		TransactionTimeout: transactionTimeout, OnError: a.cfg.OnError, Wrap: a.cfg.Wrap, Meters: a.cfg.MeterProvider, Logger: a.cfg.Logger.With("app", a.cfg.AppID), Failpoints: points,
 		LeaveOnStop: func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.mu.leave || a.cfg.LeaveOnStop },
 		OnUp:        func(is bool) { a.up(ctx, is) },

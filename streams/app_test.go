@@ -157,6 +157,11 @@ func (b *bench) run(topology *streams.Topology, cfg streams.Config, points *fail
 	for _, f := range before {
 		f(app)
 	}
+	return b.drive(app)
+}
+
+// drive runs an application until the test ends.
+func (b *bench) drive(app *streams.App) *running {
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{App: app, stop: stop, done: make(chan struct{})}
 	go func() {

@@ -92,8 +92,12 @@ type Config struct {
 	// AcceptPlan lets the application start although its topology loses state of the one that ran before: the fingerprint
 	// that the refusal names (ErrTopologyChanged, Plan.Fingerprint). It accepts that change and no other; it may stay.
 	AcceptPlan string
-	// Listen is the address for queries from other instances. Only "" is built so far: queries are local.
+	// Listen is the address, host:port, on which the instance answers health checks, the leat command and queries from
+	// the other instances; port 0 is a free one. Views then read the whole store, wherever its tasks are. Empty: views
+	// read what is here, and nothing listens. All instances should have one, or none.
 	Listen string
+	// Queries says more about Listen: a token, TLS, the address that others are told.
+	Queries QueryConfig
 	// MeterProvider gets what there is to measure (docs/running.md lists it). Nil: nothing is measured, which costs nothing.
 	MeterProvider metric.MeterProvider
 	// Logger gets what the application has to say. Nil: nothing is logged.
@@ -128,10 +132,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("Config.Warmups is %d, want 0 (2) or more", c.Warmups)
 	case c.MemoryBytes < 0:
 		return fmt.Errorf("Config.MemoryBytes is %d, want 0 (a quarter of the memory) or more", c.MemoryBytes)
-	case c.Listen != "":
-		return fmt.Errorf("Config.Listen is %q, but queries between instances are not built yet: leave it empty", c.Listen)
 	}
-	return nil
+	return c.Queries.validate(c.Listen)
 }
 
 func (c Config) withDefaults() Config {

@@ -2,6 +2,7 @@ package streams
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/leatstream/leat/streams/internal/runtime"
 )
@@ -62,6 +63,78 @@ func (a *App) Tasks() []TaskStatus {
 		all = append(all, TaskStatus{ID: s.ID.String(), Role: roles[s.Role], Worker: s.Worker, Remaining: s.Remaining, Lag: s.Lag})
 	}
 	return all
+}
+
+// Restore is how far the state of one task is on its way from its changelogs.
+type Restore struct {
+	Task string
+	// Total and Remaining count changelog offsets, which are at least as many as records. -1: not known yet.
+	Total, Remaining int64
+	// Records and Bytes were written so far.
+	Records, Bytes int64
+	// Rate is in records a second, since the restore began; Left is the time that the rest takes if it goes on so, 0 while
+	// nobody can tell.
+	Rate float64
+	Left time.Duration
+}
+
+// Restores lists the tasks that this instance is restoring, by id; none once it is StateRunning.
+func (a *App) Restores() []Restore {
+	rt := a.runtime()
+	if rt == nil {
+		return nil
+	}
+	var all []Restore
+	for _, s := range rt.Statuses() {
+		if s.Role == runtime.Restoring {
+			all = append(all, restoreOf(s, time.Now()))
+		}
+	}
+	return all
+}
+
+func restoreOf(s runtime.Status, now time.Time) Restore {
+	r := Restore{Task: s.ID.String(), Total: s.Total, Remaining: s.Remaining, Records: s.Records, Bytes: s.Bytes}
+	if s.Remaining < 0 {
+		r.Total = -1
+		return r
+	}
+	if !s.Ended.IsZero() {
+		now = s.Ended
+	}
+	took, done := now.Sub(s.Began), s.Total-s.Remaining
+	if took > 0 {
+		r.Rate = float64(s.Records) / took.Seconds()
+	}
+	if done > 0 {
+		r.Left = time.Duration(float64(took) * float64(s.Remaining) / float64(done))
+	}
+	return r
+}
+
+// restoredPercent is how much of the state of the tasks that the instance has is there: 0 while it has none.
+func restoredPercent(all []runtime.Status) float64 {
+	var total, remaining int64
+	own := 0
+	for _, s := range all {
+		switch {
+		case s.Role == runtime.Restoring && s.Remaining < 0:
+			return 0
+		case s.Role == runtime.Restoring:
+			remaining += s.Remaining
+			fallthrough
+		case s.Role == runtime.Running:
+			own++
+			total += s.Total
+		}
+	}
+	switch {
+	case own == 0:
+		return 0
+	case total == 0:
+		return 100
+	}
+	return 100 * float64(total-remaining) / float64(total)
 }
 
 var roles = [...]TaskRole{runtime.Restoring: TaskRestoring, runtime.Running: TaskRunning, runtime.Standby: TaskStandby, runtime.WarmUp: TaskWarmUp}

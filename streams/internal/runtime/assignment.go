@@ -152,7 +152,9 @@ func (w *worker) startRestored() error {
 		if slices.ContainsFunc(t.parts, func(p *part) bool { return p.begins }) {
 			w.moved = true
 		}
+		t.publish(nil)
 		w.rt.show(t)
+		w.rt.pulse()
 		w.log.Info("task runs", "task", t.id.String())
 		resume := session.Partitions{}
 		for _, p := range t.parts {

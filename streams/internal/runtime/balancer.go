@@ -31,6 +31,7 @@ type balancer struct {
 	plan     []subTopology
 	instance string        // of this member, for neighbours that share the state directory
 	rack     string        // where it runs; empty: it does not say
+	address  string        // where it answers queries; empty: it does not
 	state    func() []held // tasks that this instance has state of, sorted; nil: none
 	rules    copyRules     // for the copies of state that the leader gives out
 
@@ -106,7 +107,7 @@ func (b *balancer) JoinGroupMetadata(topics []string, owned map[string][]int32, 
 	if b.state != nil {
 		state = b.state()
 	}
-	meta.UserData = userData{layout: b.layout(), asks: b.asks.Load(), instance: b.instance, rack: b.rack, state: state}.append(nil)
+	meta.UserData = userData{layout: b.layout(), asks: b.asks.Load(), instance: b.instance, rack: b.rack, state: state, address: b.address}.append(nil)
 	return meta.AppendTo(nil)
 }
 

@@ -358,7 +358,7 @@ func TestMemberThatDiedGivingTasksUpAsksForARebalance(t *testing.T) {
 }
 
 func FuzzUserData(f *testing.F) {
-	f.Add(userData{layout: 1, asks: 2, instance: "i", rack: "r", state: []held{{"0_1", 7}, {"1_2", 0}}}.append(nil))
+	f.Add(userData{layout: 1, asks: 2, instance: "i", rack: "r", state: []held{{"0_1", 7}, {"1_2", 0}}, address: "http://h:1"}.append(nil))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		u, err := parseUserData(b)
@@ -366,7 +366,7 @@ func FuzzUserData(f *testing.F) {
 			return
 		}
 		again, err := parseUserData(u.append(nil))
-		if err != nil || again.instance != u.instance || !slices.Equal(again.state, u.state) || again.layout != u.layout {
+		if err != nil || again.instance != u.instance || again.address != u.address || !slices.Equal(again.state, u.state) || again.layout != u.layout {
 			t.Fatalf("%+v comes back as %+v, %v", u, again, err)
 		}
 	})

@@ -36,9 +36,6 @@ func (w *worker) commit(ctx context.Context) error {
 	}
 	w.slab.Reset()
 	w.moved, w.sent = false, 0
-	for _, t := range w.tasks {
-		t.noteLag()
-	}
 	w.rt.metrics.committed(ctx, w, time.Since(began))
 	return fp.Hit(failpoint.BatchQueued)
 }
@@ -118,7 +115,9 @@ func (w *worker) seal(at session.Positions) error {
 	now := time.Now()
 	for _, t := range w.tasks {
 		moved := t.noteCommitted(at)
+		t.noteLag()
 		if moved {
+			t.unsaid = true
 			for _, p := range t.parts {
 				w.rt.purger.committed(p.tp, p.committed)
 			}
@@ -132,8 +131,16 @@ func (w *worker) seal(at session.Positions) error {
 		}
 		t.engine.Seal(batch, func(store string) state.Position { return t.position(store, now) })
 	}
+	var applied <-chan struct{}
 	if batch != nil {
+		applied = batch.Done()
 		batch.Apply()
 	}
+	for _, t := range w.tasks {
+		if t.running && t.unsaid {
+			t.publish(applied)
+		}
+	}
+	w.rt.pulse()
 	return nil
 }

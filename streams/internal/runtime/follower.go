@@ -220,6 +220,7 @@ func (f *follower) open(ctx context.Context, id engine.TaskID, c *followed) (err
 	}
 	f.tasks[id] = c
 	c.progress.set(c.kind.role(), c.worker.n)
+	f.rt.showCopy(c.task)
 	f.cl.AddConsumePartitions(begin)
 	f.rt.cfg.Logger.Info("keeping a copy of state", "task", id.String(), "kind", c.kind.String())
 	return nil
@@ -236,6 +237,7 @@ func (f *follower) drop(id engine.TaskID) {
 		}
 	}
 	f.cl.RemoveConsumePartitions(gone)
+	f.rt.hideCopy(c.task)
 	delete(f.tasks, id)
 	if err := c.task.close(); err != nil {
 		f.rt.cfg.Logger.Error("copy of state closed with an error", "task", id.String(), "err", err)
@@ -271,6 +273,7 @@ func (f *follower) take(fetches kgo.Fetches) {
 		}
 		f.note(s.of)
 	})
+	f.rt.pulse()
 }
 
 func (f *follower) write(s *followedStore, recs []*kgo.Record) error {

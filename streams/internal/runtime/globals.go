@@ -282,6 +282,7 @@ func (g *globals) commit(t *globalTable) error {
 	for _, slot := range t.changed { // only now do readers find the new rows
 		slots.Changed(slot)
 	}
+	g.rt.pulse()
 	return nil
 }
 

@@ -11,13 +11,17 @@ import (
 
 // userData is a member's own part of the join metadata.
 //
-//	version uint8 (2), layout uint64, asks uint32, instance string, rack string, list of (task string, reaches uvarint)
+//	version uint8 (2), layout uint64, asks uint32, instance string, rack string, list of (task string, reaches uvarint),
+//	address string
+//
+// The address, a URL, is where the instance answers queries; empty: it does not. It may be left out.
 type userData struct {
 	layout   uint64
 	asks     uint32
 	instance string
 	rack     string
 	state    []held
+	address  string
 }
 
 // held is a task that a member has state of. reaches is the sum of the offsets at which its stores stand in their
@@ -68,7 +72,7 @@ func (u userData) append(dst []byte) []byte {
 		dst = appendString(dst, h.task)
 		dst = binary.AppendUvarint(dst, uint64(h.reaches))
 	}
-	return dst
+	return appendString(dst, u.address)
 }
 
 func parseUserData(b []byte) (u userData, err error) {
@@ -79,6 +83,9 @@ func parseUserData(b []byte) (u userData, err error) {
 	u.instance, u.rack = r.string(), r.string()
 	for n := r.count(); n > 0 && r.err == nil; n-- {
 		u.state = append(u.state, held{r.string(), int64(r.uvarint())})
+	}
+	if len(r.b) > 0 {
+		u.address = r.string()
 	}
 	if r.err != nil {
 		return userData{}, r.err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -27,7 +26,7 @@ type replay struct {
 	next  int64 // below it everything was read
 	end   int64
 
-	remaining *atomic.Int64 // of the task: offsets that its stores still have to read
+	of *progress // the task's
 }
 
 // chunk is a part of a replay on its way into the shard.
@@ -89,7 +88,7 @@ func (r *restorer) replay(ctx context.Context, rp *replay) error {
 // write puts a chunk into its shard.
 func (r *restorer) write(rp *replay, c chunk) error {
 	s := rp.store
-	rp.remaining.Add(s.next - c.next)
+	rp.of.read(c.next-s.next, c.recs)
 	s.next = c.next
 	r.replayed.Add(int64(len(c.recs)))
 	return s.store.Shard().Restore(c.recs, state.Position{TopicID: s.topicID, Offset: c.next, At: time.Now()})

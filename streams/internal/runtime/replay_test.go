@@ -90,7 +90,7 @@ func (b *replayBench) write(cl *kgo.Client, from, to int) {
 func (b *replayBench) replay(ctx context.Context, from, end int64) error {
 	info, _ := b.r.topics.get(changelog)
 	s := &taskStore{store: b.store, changelog: changelog, topicID: info.id}
-	return b.r.replay(ctx, &replay{remaining: new(atomic.Int64), store: s, task: "0_0", at: tp{changelog, 0}, next: from, end: end})
+	return b.r.replay(ctx, &replay{of: new(progress), store: s, task: "0_0", at: tp{changelog, 0}, next: from, end: end})
 }
 
 // holds checks that the store has the keys 0..n-1 and stands at end.

@@ -127,7 +127,7 @@ func (r *restorer) bring(j *restoreJob, b *bounds) error {
 	for _, rp := range replays {
 		remaining += rp.end - rp.next
 	}
-	j.task.remaining.Store(remaining)
+	j.task.progress.restoring(remaining)
 	ctx, cancel := context.WithCancelCause(j.ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -139,6 +139,7 @@ func (r *restorer) bring(j *restoreJob, b *bounds) error {
 		})
 	}
 	wg.Wait()
+	j.task.ended.Store(time.Now().UnixNano())
 	return context.Cause(ctx)
 }
 
@@ -169,7 +170,7 @@ func (r *restorer) prepare(j *restoreJob, s *taskStore, b *bounds) (*replay, err
 		return nil, nil
 	}
 	log.Info("restoring", "changelog", at.String(), "from", s.next, "to", end)
-	return &replay{store: s, task: j.task.id.String(), remaining: &j.task.remaining, at: at, next: s.next, end: end}, nil
+	return &replay{store: s, task: j.task.id.String(), of: j.task.progress, at: at, next: s.next, end: end}, nil
 }
 
 // position finds out from where a store has to be brought forward through its changelog, which begins at start and ends at

@@ -36,6 +36,7 @@ type Config struct {
 	Workers           int
 	Standbys          int         // further copies of each task's state
 	Rack              string      // where the instance runs: copies go to other racks where possible; empty: it does not say
+	Address           string      // URL where the instance answers queries; empty: it does not
 	AcceptableLag     int64       // changelog records that an instance may lack and still be given a task at once
 	Warmups           int         // tasks that are copied at a time so that they can move
 	ReplicationFactor int16       // of internal topics; -1: the broker's default
@@ -83,6 +84,9 @@ type Runtime struct {
 	mu struct {
 		sync.Mutex
 		shards map[string]map[int32]*state.Shard // of the tasks that run, by store
+		copies map[string]map[int32]*copied      // of other instances' tasks, by store
+		ends   map[tp]logEnd                     // of changelogs of which copies are kept
+		beat   chan struct{}                     // closed at the next pulse; nil: nobody waits
 		tasks  map[int]int32                     // task counts by sub-topology
 		claims map[engine.TaskID]*claim          // the tasks that have their stores open here
 
@@ -105,6 +109,7 @@ func New(cfg Config) *Runtime {
 	rt := &Runtime{cfg: cfg}
 	rt.mu.claims, rt.mu.progress = map[engine.TaskID]*claim{}, map[engine.TaskID]*progress{}
 	rt.mu.shards, rt.mu.tasks = map[string]map[int32]*state.Shard{}, map[int]int32{}
+	rt.mu.copies, rt.mu.ends = map[string]map[int32]*copied{}, map[tp]logEnd{}
 	return rt
 }
 
@@ -172,6 +177,7 @@ func (rt *Runtime) claim(id engine.TaskID, w claimant) bool {
 
 // release says that the stores of a task are closed.
 func (rt *Runtime) release(id engine.TaskID) {
+	defer rt.pulse()
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	for _, w := range rt.mu.claims[id].waiting {

@@ -5,7 +5,9 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
+	"time"
 
+	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/engine"
 )
 
@@ -26,6 +28,11 @@ type Status struct {
 	Worker    int   // who has it, or asked for the copy
 	Remaining int64 // changelog offsets still to be read; -1 while that is not known
 	Lag       int64 // offsets of the inputs that are not committed, as of the last commit
+
+	// Of the task's last restore: changelog offsets that it had to read, records and bytes that it has written, and when it
+	// began and ended; zero times: not yet.
+	Total, Records, Bytes int64
+	Began, Ended          time.Time
 }
 
 // progress is the Status of an open task, written by its owner and read by anybody.
@@ -34,6 +41,35 @@ type progress struct {
 	worker    atomic.Int32
 	remaining atomic.Int64
 	lag       atomic.Int64
+	committed atomic.Pointer[committed] // of a task that runs
+
+	total, records, bytes atomic.Int64 // of its restore
+	began, ended          atomic.Int64 // Unix nanoseconds; 0: not yet
+}
+
+// restoring notes how much a restore that begins has to read.
+func (p *progress) restoring(offsets int64) {
+	p.total.Store(offsets)
+	p.remaining.Store(offsets)
+	p.began.Store(time.Now().UnixNano())
+}
+
+// read notes what came of it.
+func (p *progress) read(offsets int64, recs []state.Restored) {
+	var bytes int
+	for i := range recs {
+		bytes += len(recs[i].Key) + len(recs[i].Value)
+	}
+	p.remaining.Add(-offsets)
+	p.records.Add(int64(len(recs)))
+	p.bytes.Add(int64(bytes))
+}
+
+func nanos(n int64) (t time.Time) {
+	if n != 0 {
+		t = time.Unix(0, n)
+	}
+	return t
 }
 
 func (p *progress) set(r Role, worker int) {
@@ -50,7 +86,8 @@ func (rt *Runtime) Statuses() []Status {
 		return cmp.Or(a.Sub-b.Sub, int(a.Partition-b.Partition))
 	}) {
 		p := rt.mu.progress[id]
-		all = append(all, Status{ID: id, Role: Role(p.role.Load()), Worker: int(p.worker.Load()), Remaining: p.remaining.Load(), Lag: p.lag.Load()})
+		all = append(all, Status{ID: id, Role: Role(p.role.Load()), Worker: int(p.worker.Load()), Remaining: p.remaining.Load(), Lag: p.lag.Load(),
+			Total: p.total.Load(), Records: p.records.Load(), Bytes: p.bytes.Load(), Began: nanos(p.began.Load()), Ended: nanos(p.ended.Load())})
 	}
 	return all
 }

@@ -28,6 +28,7 @@ type task struct {
 	*progress
 	measured taskMeasured
 	wrote    bool // something was sent since the last commit: a position has to go with it, for the group to fence it
+	unsaid   bool // committed positions that publish has not told yet
 	flushed  bool // the stores were flushed and are not sealed
 }
 

@@ -104,7 +104,7 @@ func (w *worker) run() error {
 // life is one session, from its opening to its end. progressed reports whether it committed anything.
 func (w *worker) life() (progressed bool, err error) {
 	cfg := &w.rt.cfg
-	w.balancer = &balancer{plan: w.rt.layout, instance: cfg.InstanceID, rack: cfg.Rack, state: w.rt.stateTasks,
+	w.balancer = &balancer{plan: w.rt.layout, instance: cfg.InstanceID, rack: cfg.Rack, address: cfg.Address, state: w.rt.stateTasks,
 		rules: copyRules{standbys: cfg.Standbys, acceptable: cfg.AcceptableLag, warmups: cfg.Warmups, ends: w.rt.changelogEnds}}
 	sc := session.Config{
 		Group: cfg.AppID, Topics: w.rt.sources, InstanceID: w.id, Client: cfg.Client, Logger: w.log, Failpoints: cfg.Failpoints,
