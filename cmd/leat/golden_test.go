@@ -50,6 +50,13 @@ func TestGolden(t *testing.T) {
 			case "leave":
 				w.leave()
 				return ""
+			case "run-app":
+				return w.runApp(t, d.Input)
+			case "settle":
+				return w.settle(t, d.Input)
+			case "stop-app":
+				w.stopApp(t)
+				return ""
 			case "records-at":
 				return w.recordsAt(t, d.Input)
 			}
@@ -65,6 +72,7 @@ type world struct {
 	registry *registry.Server
 	dir      string
 	clients  []*kgo.Client
+	app      *application
 }
 
 func newWorld(t *testing.T) *world {
@@ -75,6 +83,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		w.stopApp(t)
 		w.leave()
 		if err := w.broker.Close(); err != nil {
 			t.Error(err)
@@ -110,6 +119,8 @@ func (w *world) leat(t *testing.T, line, stdin string) string {
 				return ""
 			}
 			return "http://" + w.registry.Addr()
+		case "LEAT_APP_TOKEN":
+			return "secret"
 		}
 		return ""
 	}}
@@ -143,6 +154,7 @@ func split(line string) []string {
 var masks = []struct{ pattern, with string }{
 	{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`, "<time>"},
 	{`\b1[6789]\d{11}\b`, "<ms>"},
+	{`\b[0-9a-f]{32}\b`, "<instance>"},
 	{`127\.0\.0\.1(:(\d+|<port>))?`, "<addr>"},
 	{`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`, "<uuid>"},
 	{`\b[\w-]*-<uuid>`, "<member>"},

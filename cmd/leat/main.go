@@ -13,10 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/leatstream/leat/cmd/leat/internal/app"
 	"github.com/leatstream/leat/cmd/leat/internal/bench"
 	"github.com/leatstream/leat/cmd/leat/internal/cli"
 	"github.com/leatstream/leat/cmd/leat/internal/cluster"
 	"github.com/leatstream/leat/cmd/leat/internal/config"
+	"github.com/leatstream/leat/cmd/leat/internal/dlq"
 	"github.com/leatstream/leat/cmd/leat/internal/doctor"
 	"github.com/leatstream/leat/cmd/leat/internal/group"
 	"github.com/leatstream/leat/cmd/leat/internal/schema"
@@ -41,7 +43,7 @@ func newRoot(env *cli.Env) *cobra.Command {
 		newDev(),
 		cli.Group("broker", "Run and inspect a broker", newBrokerServe(), cluster.NewStatus(env), newDumpLog(env)),
 		cli.Group("registry", "Run a schema registry", newRegistryServe()),
-		topic.New(env), group.New(env), config.New(env), txn.New(env), cluster.New(env), schema.New(env),
+		topic.New(env), group.New(env), config.New(env), txn.New(env), cluster.New(env), schema.New(env), app.New(env), dlq.New(env),
 		bench.New(env), doctor.New(env),
 		newVersion()))
 }

@@ -229,3 +229,18 @@ func newEncoder(ctx context.Context, env *cli.Env, subject string) (func([]byte)
 		return schema.AppendEncode(header, v)
 	}, nil
 }
+
+// Decode makes a function that decodes keys or values for other commands: name is auto, string, int, long, double, hex, base64
+// or avro. What it returns is a cell of a table.
+func Decode(env *cli.Env, name string) (func(ctx context.Context, b []byte) (any, error), error) {
+	_, given := env.RegistryURL()
+	registry, err := env.Registry()
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{name, given, &schemaCache{env: env, registry: registry}}
+	return func(ctx context.Context, b []byte) (any, error) {
+		p, err := d.decode(ctx, b)
+		return p.json, err
+	}, nil
+}

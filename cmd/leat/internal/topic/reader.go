@@ -126,3 +126,41 @@ func (rd *reader) poll(ctx context.Context) (fetches kgo.Fetches, silent bool) {
 	_, n := rd.done()
 	return fetches, n > 0 && ctx.Err() != nil && fetches.NumRecords() == 0
 }
+
+// ErrEnough is returned by a function that [Read] calls to end the reading.
+var ErrEnough = errEnough
+
+// Read calls f with the committed records of a topic, in the order of each partition, from offsets, which those it leaves out
+// begin without, to where they end now. only chooses partitions; none: all. It returns the partitions' ends.
+func Read(ctx context.Context, env *cli.Env, name string, only []int32, from map[int32]int64, f func(*kgo.Record) error) (map[int32]int64, error) {
+	c := consuming{partitions: only}
+	admin, err := env.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close()
+	rd, starts, err := c.plan(ctx, admin, name, cli.Position{Kind: cli.AtStart}, cli.Position{})
+	if err != nil {
+		return nil, err
+	}
+	for p, at := range starts {
+		starts[p] = max(at, from[p])
+	}
+	rd.stop = true
+	cl, err := env.Connect(ctx, append(readerOpts(false), rd.direct(name, starts))...)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	rd.cl = cl
+	return rd.ends, rd.each(ctx, f)
+}
+
+// Cut shows what deleting the records of a topic before a position would delete, and deletes it if the user agrees.
+func Cut(ctx context.Context, env *cli.Env, cl *cli.Cluster, d *cli.Destruction, name, to string, only []int32) (*cli.Result, error) {
+	before, err := cutAt(ctx, cl, name, to, only)
+	if err != nil {
+		return nil, err
+	}
+	return cut(ctx, env, cl, d, before)
+}
