@@ -52,8 +52,11 @@ func (b *Broker) listedTopics() []*topic {
 	})
 }
 
+// byID reports whether a topic is asked for by its id. Java's client sends an empty name beside the id, and not null.
+func byID(t *kmsg.MetadataRequestTopic) bool { return t.Topic == nil || t.TopicID != [16]byte{} }
+
 func (b *Broker) requestedTopic(rt kmsg.MetadataRequestTopic, create bool) kmsg.MetadataResponseTopic {
-	if rt.Topic == nil {
+	if byID(&rt) {
 		if t := b.topicByID(rt.TopicID); t != nil {
 			return b.topicMetadata(t)
 		}

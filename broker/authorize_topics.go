@@ -107,7 +107,7 @@ func guardMetadata(a access, req kmsg.Request) (kmsg.Response, func(kmsg.Respons
 			})(a, req)
 	}
 	kept, denied := split(q.Topics, func(t *kmsg.MetadataRequestTopic) bool {
-		if t.Topic == nil {
+		if byID(t) {
 			return a.topicByID(opDescribe, t.TopicID)
 		}
 		mayCreate := !q.AllowAutoTopicCreation || a.b.topic(*t.Topic) != nil || a.cluster(opCreate) || a.topic(opCreate, *t.Topic)
@@ -120,11 +120,11 @@ func guardMetadata(a access, req kmsg.Request) (kmsg.Response, func(kmsg.Respons
 			r.Topics = nil // an empty list of version 0 asked for all
 		}
 		for _, t := range denied {
-			code := topicDenied
-			if t.Topic == nil {
-				code = kerr.UnknownTopicID.Code
+			if byID(&t) {
+				r.Topics = append(r.Topics, missingTopic(nil, t.TopicID, kerr.UnknownTopicID.Code))
+				continue
 			}
-			r.Topics = append(r.Topics, missingTopic(t.Topic, t.TopicID, code))
+			r.Topics = append(r.Topics, missingTopic(t.Topic, t.TopicID, topicDenied))
 		}
 	}
 }

@@ -130,6 +130,22 @@ func TestListConfigResources(t *testing.T) {
 	}
 }
 
+func TestMetadataOfTopicsByIDHasTheirNames(t *testing.T) {
+	b := start(t, nil)
+	r := dialRaw(t, b)
+	id, empty := mustTopic(t, r, "t", 1), ""
+	for _, name := range []*string{nil, &empty} { // franz-go's way to ask, and that of Java's client
+		resp := do[*kmsg.MetadataResponse](r, &kmsg.MetadataRequest{Topics: []kmsg.MetadataRequestTopic{{Topic: name, TopicID: id}}}, 12)
+		if got := resp.Topics; len(got) != 1 || got[0].ErrorCode != 0 || got[0].Topic == nil || *got[0].Topic != "t" {
+			t.Errorf("name %v: got %+v", name, got)
+		}
+		resp = do[*kmsg.MetadataResponse](r, &kmsg.MetadataRequest{Topics: []kmsg.MetadataRequestTopic{{Topic: name, TopicID: [16]byte{9}}}}, 12)
+		if got := resp.Topics; len(got) != 1 || got[0].ErrorCode != kerr.UnknownTopicID.Code || got[0].Topic != nil {
+			t.Errorf("unknown id, name %v: got %+v", name, got)
+		}
+	}
+}
+
 func TestOffsetsOfTopicsByID(t *testing.T) {
 	b := start(t, nil)
 	r := dialRaw(t, b)
