@@ -17,6 +17,7 @@ type configEntry struct {
 	def    meta.Definition
 	value  string
 	source kmsg.ConfigSource
+	fixed  bool // while the broker runs
 	// levels are the values of which the first is in force, the default last.
 	levels []configLevel
 }
@@ -35,20 +36,23 @@ func (b *Broker) topicConfigs(m meta.Topic) []configEntry {
 		if v, ok := m.Configs[d.Name]; ok {
 			e.levels = append(e.levels, configLevel{d.Name, v, kmsg.ConfigSourceDynamicTopicConfig})
 		}
-		e.levels = append(e.levels, brokerLevels(d, dynamic)...)
+		e.levels = append(e.levels, b.levels(d, dynamic)...)
 		e.value, e.source = e.levels[0].value, e.levels[0].source
 		out = append(out, e)
 	}
 	return out
 }
 
-// brokerLevels is what a topic that says nothing inherits. A configuration that only topics have keeps its name.
-func brokerLevels(d meta.Definition, dynamic map[string]string) (levels []configLevel) {
+// levels are what a topic that says nothing inherits. A configuration that only topics have keeps its name.
+func (b *Broker) levels(d meta.Definition, dynamic map[string]string) (levels []configLevel) {
 	if d.Broker == "" {
 		return []configLevel{{d.Name, d.Default, kmsg.ConfigSourceDefaultConfig}}
 	}
 	if v, ok := dynamic[d.Broker]; ok {
 		levels = append(levels, configLevel{d.Broker, v, kmsg.ConfigSourceDynamicDefaultBrokerConfig})
+	}
+	if v, ok := b.cfg.TopicDefaults[d.Name]; ok {
+		levels = append(levels, configLevel{d.Broker, v, kmsg.ConfigSourceStaticBrokerConfig})
 	}
 	return append(levels, configLevel{d.Broker, d.Default, kmsg.ConfigSourceDefaultConfig})
 }
@@ -61,34 +65,13 @@ func (b *Broker) brokerConfigs() []configEntry {
 		if d.Broker == "" {
 			continue
 		}
-		levels := brokerLevels(d, dynamic)
+		levels := b.levels(d, dynamic)
 		d.Name = d.Broker
-		out = append(out, configEntry{d, levels[0].value, levels[0].source, levels})
+		out = append(out, configEntry{d, levels[0].value, levels[0].source, false, levels})
 	}
-	for _, s := range []struct {
-		name, value string
-		t           meta.Type
-	}{
-		{"broker.id", strconv.Itoa(int(b.cfg.NodeID)), meta.Int},
-		{"node.id", strconv.Itoa(int(b.cfg.NodeID)), meta.Int},
-		{"log.dirs", b.cfg.Dir, meta.String},
-		{"auto.create.topics.enable", strconv.FormatBool(!b.cfg.DisableAutoCreateTopics), meta.Boolean},
-		{"num.partitions", strconv.Itoa(int(b.cfg.DefaultPartitions)), meta.Int},
-		{"default.replication.factor", "1", meta.Int},
-		{"offsets.topic.replication.factor", "1", meta.Int},
-		{"transaction.state.log.replication.factor", "1", meta.Int},
-		{"group.initial.rebalance.delay.ms", strconv.FormatInt(b.cfg.InitialRebalanceDelay.Milliseconds(), 10), meta.Int},
-		{"group.consumer.session.timeout.ms", strconv.FormatInt(b.cfg.ConsumerSessionTimeout.Milliseconds(), 10), meta.Int},
-		{"group.consumer.heartbeat.interval.ms", strconv.FormatInt(b.cfg.ConsumerHeartbeatInterval.Milliseconds(), 10), meta.Int},
-		{"group.consumer.assignors", "uniform,range", meta.List},
-		{"max.incremental.fetch.session.cache.slots", strconv.Itoa(b.cfg.MaxFetchSessions), meta.Int},
-		{"fetch.max.bytes", strconv.Itoa(b.cfg.MaxFetchBytes), meta.Int},
-		{"socket.request.max.bytes", strconv.FormatInt(b.cfg.MaxRequestBytes, 10), meta.Int},
-		{"max.connections", strconv.Itoa(b.cfg.MaxConnections), meta.Int},
-		{"connections.max.idle.ms", strconv.FormatInt(b.cfg.IdleTimeout.Milliseconds(), 10), meta.Long},
-	} {
-		level := configLevel{s.name, s.value, kmsg.ConfigSourceStaticBrokerConfig}
-		out = append(out, configEntry{meta.Definition{Name: s.name, Type: s.t}, s.value, level.source, []configLevel{level}})
+	for _, p := range properties {
+		level := configLevel{p.name, p.get(&b.cfg), kmsg.ConfigSourceStaticBrokerConfig}
+		out = append(out, configEntry{meta.Definition{Name: p.name, Type: p.kind}, level.value, level.source, true, []configLevel{level}})
 	}
 	slices.SortFunc(out, func(x, y configEntry) int { return strings.Compare(x.def.Name, y.def.Name) })
 	return out
@@ -152,7 +135,7 @@ func describedConfig(e configEntry, req *kmsg.DescribeConfigsRequest) kmsg.Descr
 	dc := kmsg.NewDescribeConfigsResponseResourceConfig()
 	dc.Name, dc.Value, dc.Source = e.def.Name, kmsg.StringPtr(e.value), e.source
 	dc.IsDefault = e.source == kmsg.ConfigSourceDefaultConfig
-	dc.ReadOnly = e.source == kmsg.ConfigSourceStaticBrokerConfig
+	dc.ReadOnly = e.fixed
 	dc.ConfigType = kmsg.ConfigType(e.def.Type)
 	if req.IncludeSynonyms {
 		for _, l := range e.levels {
@@ -237,7 +220,7 @@ func (b *Broker) alterResource(t kmsg.ConfigResourceType, name string, steps []c
 		if !ok {
 			return refuse(kerr.InvalidConfig, "unknown config name: %s", s.name)
 		}
-		if e.source == kmsg.ConfigSourceStaticBrokerConfig {
+		if e.fixed {
 			return refuse(kerr.InvalidRequest, "cannot change %s while the broker runs", s.name)
 		}
 		if err := b.applyStep(set, e, s); err != nil {

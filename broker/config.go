@@ -77,6 +77,25 @@ type Config struct {
 	// ConsumerHeartbeatInterval how often members are asked to say something. 0 means 45 s and 5 s, as in Kafka.
 	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
 
+	// MinSessionTimeout and MaxSessionTimeout bound what a member of a classic consumer group may ask for; outside is
+	// INVALID_SESSION_TIMEOUT. 0 means 6 s and 30 minutes, as in Kafka.
+	MinSessionTimeout, MaxSessionTimeout time.Duration
+	// OffsetsRetention is how long committed offsets outlive the last member of their group, or the commit where the group never had
+	// any; OffsetsCheckInterval is how often that is looked at. 0 means 7 days and 10 minutes, as in Kafka.
+	OffsetsRetention, OffsetsCheckInterval time.Duration
+	// MaxTransactionTimeout is the longest transaction timeout a producer may ask for; above is INVALID_TRANSACTION_TIMEOUT. 0 means 15
+	// minutes, as in Kafka.
+	MaxTransactionTimeout time.Duration
+	// TransactionalIDExpiration is how long a transactional id without a transaction is remembered; TransactionalIDCheckInterval is how
+	// often that is looked at. 0 means 7 days and 1 hour, as in Kafka.
+	TransactionalIDExpiration, TransactionalIDCheckInterval time.Duration
+	// ProducerIDExpiration is how long a partition remembers an idle idempotent producer. 0 means 24 hours, as in Kafka.
+	ProducerIDExpiration time.Duration
+
+	// TopicDefaults are configurations of topics that do not have their own, by their names ("retention.ms"). What was set at run
+	// time for the broker (log.retention.ms) goes before.
+	TopicDefaults map[string]string
+
 	// CompactionInterval is how often compacted topics are looked at for something to gain. 0 means 15 s, as Kafka's
 	// log.cleaner.backoff.ms.
 	CompactionInterval time.Duration
@@ -143,6 +162,14 @@ func (cfg Config) withDefaults() (Config, error) {
 	setDefault(&cfg.CompactionInterval, 15*time.Second)
 	setDefault(&cfg.ConsumerSessionTimeout, 45*time.Second)
 	setDefault(&cfg.ConsumerHeartbeatInterval, 5*time.Second)
+	setDefault(&cfg.MinSessionTimeout, 6*time.Second)
+	setDefault(&cfg.MaxSessionTimeout, 30*time.Minute)
+	setDefault(&cfg.OffsetsRetention, 7*24*time.Hour)
+	setDefault(&cfg.OffsetsCheckInterval, 10*time.Minute)
+	setDefault(&cfg.MaxTransactionTimeout, 15*time.Minute)
+	setDefault(&cfg.TransactionalIDExpiration, 7*24*time.Hour)
+	setDefault(&cfg.TransactionalIDCheckInterval, time.Hour)
+	setDefault(&cfg.ProducerIDExpiration, 24*time.Hour)
 	setDefault(&cfg.MaxConnections, 1000)
 	setDefault(&cfg.MaxRequestBytes, 100<<20)
 	setDefault(&cfg.MaxRequestPartitions, 20_000)
@@ -160,13 +187,16 @@ func (cfg Config) withDefaults() (Config, error) {
 		"MaxRequestBytes": cfg.MaxRequestBytes, "MaxRequestPartitions": int64(cfg.MaxRequestPartitions), "MaxControlRequestBytes": cfg.MaxControlRequestBytes, "MaxResponseBytes": cfg.MaxResponseBytes,
 		"MaxFetchBytes": int64(cfg.MaxFetchBytes), "MaxFetchSessions": int64(cfg.MaxFetchSessions), "MaxTopics": int64(cfg.MaxTopics), "MaxPartitions": int64(cfg.MaxPartitions),
 		"CompactionInterval": int64(cfg.CompactionInterval), "ConsumerSessionTimeout": int64(cfg.ConsumerSessionTimeout), "ConsumerHeartbeatInterval": int64(cfg.ConsumerHeartbeatInterval),
-		"IdleTimeout": int64(cfg.IdleTimeout), "InitialRebalanceDelay": int64(cfg.InitialRebalanceDelay) + 1,
+		"MinSessionTimeout": int64(cfg.MinSessionTimeout), "MaxSessionTimeout": int64(cfg.MaxSessionTimeout), "OffsetsRetention": int64(cfg.OffsetsRetention), "OffsetsCheckInterval": int64(cfg.OffsetsCheckInterval),
+		"MaxTransactionTimeout": int64(cfg.MaxTransactionTimeout), "TransactionalIDExpiration": int64(cfg.TransactionalIDExpiration), "TransactionalIDCheckInterval": int64(cfg.TransactionalIDCheckInterval),
+		"ProducerIDExpiration": int64(cfg.ProducerIDExpiration),
+		"IdleTimeout":          int64(cfg.IdleTimeout), "InitialRebalanceDelay": int64(cfg.InitialRebalanceDelay) + 1,
 	} {
 		if v < 1 {
 			return cfg, fmt.Errorf("broker: Config.%s is negative", name)
 		}
 	}
-	return cfg, nil
+	return cfg, cfg.checkTopicDefaults()
 }
 
 // gatherListeners checks the listeners and adds the addresses in Listen, which come first.

@@ -42,10 +42,13 @@ func startCoordinators(b *Broker) error {
 	}
 	b.txnLog, _ = b.partition(transactionsTopic, 0)
 	gc := group.Defaults(b.logger, func() consumer.Cluster { return b.topics.Load() })
-	gc.InitialRebalanceDelay = b.cfg.InitialRebalanceDelay
+	gc.InitialRebalanceDelay, gc.MinSessionTimeout, gc.MaxSessionTimeout = b.cfg.InitialRebalanceDelay, b.cfg.MinSessionTimeout, b.cfg.MaxSessionTimeout
+	gc.OffsetsRetention, gc.ExpiryInterval = b.cfg.OffsetsRetention, b.cfg.OffsetsCheckInterval
 	gc.ConsumerSessionTimeout, gc.ConsumerHeartbeatInterval = b.cfg.ConsumerSessionTimeout, b.cfg.ConsumerHeartbeatInterval
 	b.groups = group.New(gc, offsets)
-	b.txns = txn.New(txn.Defaults(b.logger), states, txnPartitions{b})
+	tc := txn.Defaults(b.logger)
+	tc.MaxTimeout, tc.IDExpiration, tc.ExpiryInterval = b.cfg.MaxTransactionTimeout, b.cfg.TransactionalIDExpiration, b.cfg.TransactionalIDCheckInterval
+	b.txns = txn.New(tc, states, txnPartitions{b})
 	if err := offsets.Replay(b.groups.Visitor()); err != nil {
 		return fmt.Errorf("replay %s: %w", offsetsTopic, err)
 	}

@@ -187,6 +187,7 @@ func (b *Broker) logConfig(m meta.Topic, p int32) log.Config {
 		TombstoneRetention: max(milliseconds(s.Long("delete.retention.ms")), 1),
 		RetentionBytes:     s.Long("retention.bytes"),
 		RetentionAge:       milliseconds(s.Long("retention.ms")),
+		ProducerExpiry:     b.cfg.ProducerIDExpiration,
 		CheckRecord:        b.recordCheck(m.Name, s.Text("leat.key.schema.validation") == "true", s.Text("leat.value.schema.validation") == "true"),
 		Logger:             b.logger,
 	}
@@ -212,7 +213,10 @@ func milliseconds(ms int64) time.Duration {
 
 // settings are a topic's configurations over the broker's.
 func (b *Broker) settings(m meta.Topic) meta.Settings {
-	s := meta.Settings{}
+	s := meta.Settings(maps.Clone(b.cfg.TopicDefaults))
+	if s == nil {
+		s = meta.Settings{}
+	}
 	if b.meta != nil { // nil while the journal itself is opened
 		dynamic := b.meta.BrokerConfigs()
 		for _, d := range meta.Definitions() {

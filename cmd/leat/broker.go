@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -57,7 +58,7 @@ unless --advertise says otherwise.`,
 			if cfg.Logger, err = s.logger(cmd.ErrOrStderr()); err != nil {
 				return err
 			}
-			cfg.DisableAutoCreateTopics = !autoCreate
+			cfg.DisableAutoCreateTopics = cfg.DisableAutoCreateTopics || !autoCreate
 			if err := errors.Join(sec.apply(&cfg), obs.measure(&cfg)); err != nil {
 				return err
 			}
@@ -71,16 +72,32 @@ unless --advertise says otherwise.`,
 	f.StringVar(&flush, "flush", "always", "when a record counts as written: always (on disk), or os (a power cut may lose the last seconds)")
 	f.BoolVar(&autoCreate, "auto-create-topics", true, "create unknown topics on first use")
 	f.Int32Var(&cfg.DefaultPartitions, "partitions", 1, "partitions of topics that do not say how many")
-	clampFlag(f, &cfg)
+	brokerFlags(f, &cfg)
 	s.flags(cmd)
 	sec.flags(cmd)
 	obs.flags(cmd)
 	return cmd
 }
 
-func clampFlag(f *pflag.FlagSet, cfg *broker.Config) {
+// brokerFlags are the flags of a broker that leat dev has, too.
+func brokerFlags(f *pflag.FlagSet, cfg *broker.Config) {
 	f.BoolVar(&cfg.ClampReplicationFactor, "clamp-replication-factor", false, "accept replication factors and min.insync.replicas above 1, and use 1: for tests that were written for more brokers")
+	f.Var(property{cfg}, "config", "a setting of Apache Kafka's server.properties, as group.min.session.timeout.ms=100; may be given more than once")
 }
+
+// property is the flag --config.
+type property struct{ cfg *broker.Config }
+
+func (p property) Set(s string) error {
+	name, value, ok := strings.Cut(s, "=")
+	if !ok {
+		return fmt.Errorf("want NAME=VALUE")
+	}
+	return p.cfg.Set(strings.TrimSpace(name), strings.TrimSpace(value))
+}
+
+func (p property) String() string { return "" }
+func (p property) Type() string   { return "NAME=VALUE" }
 
 func serveBroker(cmd *cobra.Command, cfg broker.Config, obs *observing) error {
 	b, err := broker.Start(cmd.Context(), cfg)

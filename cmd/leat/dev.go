@@ -47,7 +47,7 @@ the next start; --ephemeral puts it into a temporary directory that is deleted a
 	f.Uint16Var(&d.kafkaPort, "kafka-port", 9092, "port of the broker, 0 for any free one")
 	f.Uint16Var(&d.registryPort, "registry-port", 8081, "port of the schema registry, 0 for any free one")
 	f.StringVar(&d.logLevel, "log-level", "warn", "least level that is logged to standard error: debug, info, warn, error")
-	clampFlag(f, &d.broker)
+	brokerFlags(f, &d.broker)
 	d.observing.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("data", "ephemeral")
 	return cmd

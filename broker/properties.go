@@ -1,0 +1,138 @@
+package broker
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/leatstream/leat/broker/internal/meta"
+)
+
+// property is a setting that is fixed while the broker runs, under the name that Apache Kafka's server.properties has for it.
+type property struct {
+	name string
+	kind meta.Type
+	get  func(*Config) string
+	set  func(*Config, string) error // nil: it is what it is
+}
+
+// properties are what clients look for with DescribeConfigs, and what Config.Set takes, beside the defaults of topics.
+var properties = []property{
+	number("broker.id", func(c *Config) *int32 { return &c.NodeID }),
+	number("node.id", func(c *Config) *int32 { return &c.NodeID }),
+	{"log.dirs", meta.String, func(c *Config) string { return c.Dir }, func(c *Config, v string) error { c.Dir = v; return nil }},
+	{"auto.create.topics.enable", meta.Boolean, func(c *Config) string { return strconv.FormatBool(!c.DisableAutoCreateTopics) }, setAutoCreate},
+	number("num.partitions", func(c *Config) *int32 { return &c.DefaultPartitions }),
+	fixed("default.replication.factor", meta.Int, "1"),
+	fixed("offsets.topic.replication.factor", meta.Int, "1"),
+	fixed("transaction.state.log.replication.factor", meta.Int, "1"),
+	fixed("group.consumer.assignors", meta.List, "uniform,range"),
+	duration("group.initial.rebalance.delay.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.InitialRebalanceDelay }),
+	duration("group.min.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MinSessionTimeout }),
+	duration("group.max.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MaxSessionTimeout }),
+	duration("group.consumer.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ConsumerSessionTimeout }),
+	duration("group.consumer.heartbeat.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ConsumerHeartbeatInterval }),
+	duration("offsets.retention.minutes", time.Minute, func(c *Config) *time.Duration { return &c.OffsetsRetention }),
+	duration("offsets.retention.check.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.OffsetsCheckInterval }),
+	duration("transaction.max.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MaxTransactionTimeout }),
+	duration("transactional.id.expiration.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.TransactionalIDExpiration }),
+	duration("transaction.remove.expired.transaction.cleanup.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.TransactionalIDCheckInterval }),
+	duration("producer.id.expiration.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ProducerIDExpiration }),
+	duration("log.cleaner.backoff.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.CompactionInterval }),
+	number("max.incremental.fetch.session.cache.slots", func(c *Config) *int { return &c.MaxFetchSessions }),
+	number("fetch.max.bytes", func(c *Config) *int { return &c.MaxFetchBytes }),
+	number("socket.request.max.bytes", func(c *Config) *int64 { return &c.MaxRequestBytes }),
+	number("max.connections", func(c *Config) *int { return &c.MaxConnections }),
+	duration("connections.max.idle.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.IdleTimeout }),
+}
+
+// Set sets what name stands for in Apache Kafka's server.properties: "group.min.session.timeout.ms", for example, sets
+// MinSessionTimeout, and "log.retention.ms" is the retention.ms of topics that do not have their own. An error names what it
+// does not know, or the value that it cannot take; the values that no broker could work with are found by Start.
+func (cfg *Config) Set(name, value string) error {
+	for _, p := range properties {
+		if p.name != name {
+			continue
+		}
+		if p.set == nil {
+			if p.get(cfg) == value {
+				return nil
+			}
+			return fmt.Errorf("broker: %s=%s: it is %s here, and cannot be changed", name, value, p.get(cfg))
+		}
+		if err := p.set(cfg, value); err != nil {
+			return fmt.Errorf("broker: %s=%s: %w", name, value, err)
+		}
+		return nil
+	}
+	for _, d := range meta.Definitions() {
+		if d.Broker != name || name == "" {
+			continue
+		}
+		if err := meta.CheckConfig(d.Name, value); err != nil {
+			return fmt.Errorf("broker: %s=%s: %w", name, value, err)
+		}
+		if cfg.TopicDefaults == nil {
+			cfg.TopicDefaults = map[string]string{}
+		}
+		cfg.TopicDefaults[d.Name] = value
+		return nil
+	}
+	return fmt.Errorf("broker: %s is no setting of this broker: leat config get broker 1 --all lists them", name)
+}
+
+func setAutoCreate(c *Config, v string) error {
+	on, err := strconv.ParseBool(v)
+	if err != nil {
+		return fmt.Errorf("want true or false")
+	}
+	c.DisableAutoCreateTopics = !on
+	return nil
+}
+
+func fixed(name string, kind meta.Type, value string) property {
+	return property{name, kind, func(*Config) string { return value }, nil}
+}
+
+func number[T int | int32 | int64](name string, field func(*Config) *T) property {
+	var zero T
+	kind, bits := meta.Int, 32
+	if _, wide := any(zero).(int64); wide {
+		kind, bits = meta.Long, 64
+	}
+	set := func(c *Config, v string) error {
+		n, err := strconv.ParseInt(v, 10, bits)
+		if err != nil {
+			return fmt.Errorf("want a number of at most %d bits", bits)
+		}
+		*field(c) = T(n)
+		return nil
+	}
+	return property{name, kind, func(c *Config) string { return strconv.FormatInt(int64(*field(c)), 10) }, set}
+}
+
+// duration is a property that counts in units.
+func duration(name string, unit time.Duration, field func(*Config) *time.Duration) property {
+	set := func(c *Config, v string) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n > int64((1<<63-1)/unit) {
+			return fmt.Errorf("want a number of %s units", unit)
+		}
+		*field(c) = time.Duration(n) * unit
+		return nil
+	}
+	return property{name, meta.Long, func(c *Config) string { return strconv.FormatInt(int64(*field(c)/unit), 10) }, set}
+}
+
+// checkTopicDefaults checks TopicDefaults as if a topic were created with them.
+func (cfg *Config) checkTopicDefaults() error {
+	for name, value := range cfg.TopicDefaults {
+		if err := meta.CheckConfig(name, value); err != nil {
+			return fmt.Errorf("broker: Config.TopicDefaults: %w", err)
+		}
+		if name == "min.insync.replicas" && value != "1" && !cfg.ClampReplicationFactor {
+			return fmt.Errorf("broker: Config.TopicDefaults: min.insync.replicas=%s can never be met by a single node: use 1", value)
+		}
+	}
+	return nil
+}
