@@ -70,18 +70,8 @@ func TestRestart(t *testing.T) {
 
 // TestConfluentTopic serves a topic as older and newer registries of Confluent's wrote it, oddities included.
 func TestConfluentTopic(t *testing.T) {
-	c := newCluster(t)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	compact := "compact"
-	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), 1, 1, map[string]*string{"cleanup.policy": &compact}, "_schemas"); err != nil {
-		t.Fatal(err)
-	}
-	null := "\x00"
-	for _, r := range [][2]string{
+	null := "null"
+	s := start(t, topicOf(t, [][2]string{
 		{`{"keytype":"NOOP","magic":0}`, null},
 		{`{"keytype":"CONFIG","subject":null,"magic":0}`, `{"compatibilityLevel":"FORWARD"}`},
 		{`{"magic":0,"keytype":"CONFIG"}`, `{"compatibilityLevel":"FULL"}`},
@@ -98,16 +88,7 @@ func TestConfluentTopic(t *testing.T) {
 		{`{"keytype":"SCHEMA","subject":"broken","version":1,"magic":1}`, `{"subject":`},
 		{`not JSON`, `{}`},
 		{``, ``},
-	} {
-		rec := &kgo.Record{Topic: "_schemas", Key: []byte(r[0]), Value: []byte(r[1])}
-		if r[1] == null {
-			rec.Value = nil
-		}
-		if err := cl.ProduceSync(t.Context(), rec).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := start(t, c.ListenAddrs())
+	}))
 	for _, want := range []struct {
 		path, body string
 	}{
