@@ -131,6 +131,21 @@ func TestRegistryKafkaJS(t *testing.T) {
 	}
 }
 
+// TestRegistryJava runs Confluent's Java client, and Java's Avro.
+func TestRegistryJava(t *testing.T) {
+	java := need(t, "java", "default-jdk-headless")
+	mvn := need(t, "mvn", "maven")
+	if jars, _ := filepath.Glob(filepath.Join("registry", "libs", "flink-*.jar")); len(jars) == 0 {
+		run(t, "registry", nil, mvn, "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs")
+	}
+	address, c := leatRegistry(t, leatBroker(t))
+	s := avro.Of[order](c, orders)
+	out := run(t, "registry", nil, java, "-cp", filepath.Join("libs", "*"), "Check.java", address, written(t, s, "leat-avro", order{"l1", 7, "CHF"}))
+	if got := read(t, s, "java-avro", out); got != (order{"j2", 6, "USD"}) {
+		t.Errorf("Avro from Java: %+v", got)
+	}
+}
+
 const (
 	v1 = `{"type":"record","name":"Order","fields":[{"name":"id","type":"string"}]}`
 	v2 = `{"type":"record","name":"Order","fields":[{"name":"id","type":"string"},{"name":"total","type":"long","default":0}]}`
