@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/bufbuild/protocompile"
@@ -63,6 +64,7 @@ func search(path, source string) (protocompile.SearchResult, error) {
 		fd := new(descriptorpb.FileDescriptorProto)
 		if err := (proto.UnmarshalOptions{RecursionLimit: 2 * maxDepth}).Unmarshal(raw, fd); err == nil {
 			fd.Name = &path
+			nameInJSON(fd.GetMessageType(), fd.GetExtension())
 			return protocompile.SearchResult{Proto: fd}, nil
 		}
 	}
@@ -70,6 +72,37 @@ func search(path, source string) (protocompile.SearchResult, error) {
 		return protocompile.SearchResult{}, fmt.Errorf("it nests more than %d levels deep", maxDepth)
 	}
 	return protocompile.SearchResult{Source: strings.NewReader(source)}, nil
+}
+
+// nameInJSON gives fields their names in JSON where the descriptor has none, as those that protoc puts into generated Python
+// have none: the compiler takes a missing one for an empty one.
+func nameInJSON(messages []*descriptorpb.DescriptorProto, fields []*descriptorpb.FieldDescriptorProto) {
+	for _, f := range fields {
+		if f.JsonName == nil {
+			f.JsonName = proto.String(jsonName(f.GetName()))
+		}
+	}
+	for _, m := range messages {
+		nameInJSON(m.GetNestedType(), slices.Concat(m.GetField(), m.GetExtension()))
+	}
+}
+
+// jsonName is the name in JSON that protoc gives a field: order_id is orderId.
+func jsonName(name string) string {
+	b := make([]byte, 0, len(name))
+	upper := false
+	for i := range len(name) {
+		c := name[i]
+		if c == '_' {
+			upper = true
+			continue
+		}
+		if upper && 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		b, upper = append(b, c), false
+	}
+	return string(b)
 }
 
 // depth is how deeply brackets nest in a source, those in texts and comments aside.
