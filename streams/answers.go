@@ -47,7 +47,10 @@ func (a *App) describeStore(rt *runtime.Runtime, sub *engine.Sub, spec *engine.S
 		st.Changelog = st.Topic
 	}
 	if rt != nil {
-		st.Here = rt.Partitions(spec.Name, false)
+		for _, sh := range rt.Shards(spec.Name) {
+			pos, _ := sh.Position()
+			st.Here, st.Positions = append(st.Here, sh.Partition()), append(st.Positions, pos.Offset)
+		}
 		if !sub.Global {
 			st.Partitions = rt.Tasks(sub.ID)
 		}

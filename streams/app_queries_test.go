@@ -111,7 +111,7 @@ func TestViewsReadTheWholeStoreWhereverItsTasksAre(t *testing.T) {
 			t.Fatal(err)
 		}
 		second.until(t, "all tasks run here", func(tasks []streams.TaskStatus) bool { return runsHere(tasks) == 3 })
-		for n := asked.Load(); asked.Load() == n; {
+		for n := asked.Load(); asked.Load() == n && len(done) == 0; {
 			<-time.After(time.Millisecond)
 		}
 		close(stop)

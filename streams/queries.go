@@ -85,6 +85,8 @@ type asker struct {
 	store func(ctx context.Context, name string) (query.Store, error)
 	// topic is what the store's serdes are told, once store has answered.
 	topic func(name string) string
+	// client is how to reach the brokers.
+	client func() []kgo.Opt
 }
 
 // newAsker makes what the views of an instance read through.
@@ -94,7 +96,7 @@ func (a *App) newAsker() *asker {
 		_, spec := a.topology.plan.Store(name)
 		return a.placeOf(spec)
 	}
-	ask := &asker{within: a.cfg.Queries.timeout(), store: a.storeOf, topic: topic, local: &query.Router{Local: here}}
+	ask := &asker{within: a.cfg.Queries.timeout(), store: a.storeOf, topic: topic, client: a.clientOptions, local: &query.Router{Local: here}}
 	ask.router = ask.local
 	if a.cfg.queried() {
 		ask.router = &query.Router{Local: here, Find: a.findInstances, Client: query.NewClient(a.cfg.Queries.Token, a.cfg.Queries.ClientTLS)}

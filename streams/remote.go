@@ -52,7 +52,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		return nil, fmt.Errorf("streams.NewRemote: configure the client: %w", err)
 	}
 	r := &Remote{cfg: cfg, opts: opts, cl: cl, finder: newFinder(cl, cfg.AppID)}
-	r.ask = &asker{within: cfg.Queries.timeout(), store: r.storeOf, topic: func(name string) string {
+	r.ask = &asker{within: cfg.Queries.timeout(), store: r.storeOf, client: func() []kgo.Opt { return r.opts }, topic: func(name string) string {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return r.stores[name].Topic

@@ -106,6 +106,7 @@ type Store struct {
 	FromSource bool          `json:"from_source,omitempty"`
 	Partitions int32         `json:"partitions"`
 	Here       []int32       `json:"here"`
+	Positions  []int64       `json:"positions"`     // of those here, in the changelog
 	Key        string        `json:"key,omitempty"` // formats, where the serdes say
 	Value      string        `json:"value,omitempty"`
 	Size       time.Duration `json:"window,omitempty"`
