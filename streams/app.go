@@ -44,21 +44,13 @@ type App struct {
 	}
 }
 
-// New returns an instance that does nothing until Run. Its error names the field of cfg that cannot be, or the source that
-// reads topics by a pattern, which is not built yet.
+// New returns an instance that does nothing until Run. Its error names the field of cfg that cannot be.
 func New(t *Topology, cfg Config) (*App, error) {
 	if t == nil {
 		return nil, errors.New("streams.New without a topology: give it what Builder.Build returned")
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("streams.New: %w", err)
-	}
-	for _, sub := range t.plan.Subs {
-		for _, src := range sub.Sources {
-			if src.Pattern != "" {
-				return nil, fmt.Errorf("streams.New: %s reads the topics that match %q, which applications cannot do yet: name them, with Topic.Name and Topic.Also", src.Node, src.Pattern)
-			}
-		}
 	}
 	a := &App{topology: t, cfg: cfg.withDefaults(), ready: make(chan struct{})}
 	a.ask = a.newAsker()
@@ -94,7 +86,7 @@ func (a *App) run(ctx context.Context) (err error) {
 		AppID: a.cfg.AppID, Plan: a.topology.plan, DB: db, InstanceID: id, ExactlyOnce: a.cfg.Guarantee == ExactlyOnce,
 		Client:         a.clientOptions(),
 		CommitInterval: a.cfg.CommitInterval, Workers: a.cfg.Workers, ReplicationFactor: -1, MaxSentBytes: a.cfg.MemoryBytes / 4,
-		PurgeInterval: 30 * time.Second, Standbys: a.cfg.Standbys, Rack: a.cfg.Rack, Address: address, AcceptableLag: a.cfg.AcceptableLag, Warmups: a.cfg.Warmups,
+		PurgeInterval: 30 * time.Second, LookInterval: 30 * time.Second, Standbys: a.cfg.Standbys, Rack: a.cfg.Rack, Address: address, AcceptableLag: a.cfg.AcceptableLag, Warmups: a.cfg.Warmups,
 		TransactionTimeout: transactionTimeout, OnError: a.cfg.OnError, Wrap: a.cfg.Wrap, Meters: a.cfg.MeterProvider, Logger: a.cfg.Logger.With("app", a.cfg.AppID), Failpoints: points,
 		LeaveOnStop: func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.mu.leave || a.cfg.LeaveOnStop },
 		OnUp:        func(is bool) { a.up(ctx, is) },

@@ -210,16 +210,3 @@ func TestAnotherInstanceTakesOverFromNothing(t *testing.T) {
 		}
 	})
 }
-
-func TestSourcesByPatternAreRefused(t *testing.T) {
-	var b streams.Builder
-	b.Stream(streams.Topic[string, string]{Pattern: "in-.*"}).To(streams.Topic[string, string]{Name: "out"})
-	topology, err := b.Build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = streams.New(topology, streams.Config{AppID: "a", Brokers: []string{"localhost:1"}})
-	if err == nil || !strings.Contains(err.Error(), `"in-.*"`) {
-		t.Errorf("New returned %v, want an error that names the pattern", err)
-	}
-}

@@ -1,6 +1,8 @@
 package streams
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/leatstream/leat/serde"
@@ -15,8 +17,11 @@ type Topic[K, V any] struct {
 	Value serde.Serde[V]
 	// Also names further topics that a source reads together with Name.
 	Also []string
-	// Pattern makes a source read every topic whose whole name matches this regular expression; Name is left empty. So far
-	// only streamstest takes it: New refuses it with an error.
+	// Pattern makes a source read every topic whose whole name matches this regular expression; Name and Also are left empty.
+	// An application that runs looks every 30 s for topics that have come or gone, and has the group give them out anew. No
+	// pattern's are the topics that another source names, the application's internal ones, and those that begin with "__";
+	// one that matches two patterns ends the application. With stores or repartitions behind the pattern, a topic of more
+	// partitions than there were at first ends it, too (ErrInternalTopic).
 	Pattern string
 	// Time gives the event time of a source's records, if it is not their own timestamp. partition is the latest time of
 	// the records before r in its partition, or the zero time. A time before 1970 drops the record.
@@ -97,10 +102,32 @@ func Pure[K, V, R any](f func(K, V) R) func(K, V) (R, error) {
 	return func(k K, v V) (R, error) { return f(k, v), nil }
 }
 
-// Source says how a source is read.
+// Source says how a source is read. The zero value is the default of every field.
 type Source struct {
-	// Reset says where to begin without a committed offset.
+	// Reset says where to begin without a committed offset. A topic that a Pattern finds while the application runs is read
+	// from its start: all of it has come since.
 	Reset Reset
+	// ResetBy is Reset by duration: without a committed offset the source begins at the first record that is no older than
+	// this, by the clock of the instance that begins, and at the log's end if there is none. 0: Reset counts.
+	ResetBy time.Duration
+	// Idle is how long a task waits, by the wall clock, for a partition of this source that has nothing while another one of
+	// its partitions has a record, before it takes the smallest timestamp of what is there. 0: only while the log has records
+	// of the partition that have not come yet, for up to a second. More: after that also as long as this, once; until the
+	// partition has had records again it is not waited for any more. Negative: not at all. Longer waits bring joined inputs
+	// closer to the order of their timestamps, and cost latency. Repartition topics have the default.
+	Idle time.Duration
+}
+
+func (s Source) check() error {
+	switch {
+	case s.Reset < engine.ResetDefault || s.Reset > engine.ResetNone:
+		return fmt.Errorf("Source.Reset is %d: Earliest, Latest or None", s.Reset)
+	case s.ResetBy < 0:
+		return fmt.Errorf("Source.ResetBy is %v: how far back, more than 0", s.ResetBy)
+	case s.ResetBy > 0 && s.Reset != engine.ResetDefault:
+		return errors.New("Source has both Reset and ResetBy: leave one of them out")
+	}
+	return nil
 }
 
 // Reset says where a source begins that has no committed offset. The zero value is the application's default, earliest.

@@ -14,6 +14,7 @@ func (a *App) Tune(points *failpoint.Set) {
 		c.SessionTimeout = 6 * time.Second
 		c.TransactionTimeout = 2 * time.Second
 		c.PurgeInterval = 100 * time.Millisecond
+		c.LookInterval = 100 * time.Millisecond
 		if points != nil {
 			c.Failpoints = points
 		}

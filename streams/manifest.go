@@ -32,7 +32,7 @@ type ManifestTopic struct {
 	Key        string `json:"key,omitempty"`
 	Value      string `json:"value,omitempty"`
 	Partitions int32  `json:"partitions,omitempty"` // as declared; 0: not
-	Reset      string `json:"reset,omitempty"`      // of a source, where it is not the application's: earliest, latest, none
+	Reset      string `json:"reset,omitempty"`      // of a source, where it is not the application's: earliest, latest, none, or how far back
 }
 
 // ManifestStore is a store.
@@ -131,6 +131,9 @@ func resetOf(p *engine.Plan, topic string) string {
 	for _, sub := range p.Subs {
 		for _, src := range sub.Sources {
 			if slices.ContainsFunc(src.Topics, func(t engine.Topic) bool { return t.Name == topic }) {
+				if src.ResetBy > 0 {
+					return src.ResetBy.String()
+				}
 				switch src.Reset {
 				case engine.ResetEarliest:
 					return "earliest"

@@ -3,6 +3,7 @@ package streams
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/leatstream/leat/serde"
@@ -30,6 +31,7 @@ type reader[K, V any] struct {
 	null func(c *cursor, k K) error
 	// dropNullKeys drops records with a null key and counts them, as tables do.
 	dropNullKeys bool
+	several      bool // topics: each record says which
 
 	time   func(r Record[K, V], partition time.Time) (time.Time, error)
 	ahead  *kgo.Record // the record that was decoded to learn its time
@@ -87,6 +89,9 @@ func (s *reader[K, V]) undecodable(c *cursor, r *kgo.Record, cause error) error 
 // both decodes key and value; null says that the value is null and V does not speak of it.
 func (s *reader[K, V]) both(r *kgo.Record) (k K, v V, null bool, err error) {
 	defer engine.Recover(&err)
+	if s.several {
+		s.key.at.Topic, s.val.at.Topic = r.Topic, r.Topic
+	}
 	if r.Key == nil && !s.key.nulls {
 		return k, v, false, errNullKey
 	}
@@ -136,6 +141,12 @@ func addSource[K, V any](b *Builder, t Topic[K, V], from []Source, into *stage[K
 	what := fmt.Sprintf("topic %q", t.Name)
 	if t.Pattern != "" {
 		what = fmt.Sprintf("topics %q", t.Pattern)
+		if _, err := regexp.Compile(t.Pattern); err != nil {
+			b.mistake("%s: %w", what, err)
+		}
+		if t.Name != "" || len(t.Also) > 0 || t.Partitions != 0 {
+			b.mistake("%s: a pattern stands alone: leave Topic.Name, Also and Partitions empty", what)
+		}
 	}
 	key, val := serdeFor(b, t.Key, nil, "the key of "+what), serdeFor(b, t.Value, nil, "the value of "+what)
 	node.Key, node.Value = serde.FormatOf(key), serde.FormatOf(val)
@@ -148,13 +159,20 @@ func addSource[K, V any](b *Builder, t Topic[K, V], from []Source, into *stage[K
 			def.spec.Topics = append(def.spec.Topics, engine.Topic{Name: name})
 		}
 	}
+	if len(from) > 1 {
+		b.mistake("%s: a source is told once how it is read, not %d times", what, len(from))
+	}
 	for _, f := range from {
-		def.spec.Reset = f.Reset
+		if err := f.check(); err != nil {
+			b.mistake("%s: %w", what, err)
+		}
+		def.spec.Reset, def.spec.ResetBy, def.spec.Idle = f.Reset, f.ResetBy, f.Idle
 	}
 	def.open = func(o *opening) engine.Source {
 		next := hooked(o, node, into.open(o))
 		r := &reader[K, V]{node: node, key: newDecoder(key, t.Name, true), val: newDecoder(val, t.Name, false),
-			next: next, time: t.Time, dropNullKeys: table}
+			next: next, time: t.Time, dropNullKeys: table,
+			several: t.Pattern != "" || len(t.Also) > 0}
 		r.null = func(c *cursor, _ K) error { c.Task.Counters.NullDropped++; return nil }
 		if null != nil {
 			r.null = null(o)

@@ -23,6 +23,7 @@ func (d *Driver) Crash(f func()) {
 	for name, t := range d.topics {
 		before[name] = len(t.all)
 	}
+	waiting := d.waiting()
 	d.sent, d.retained = make(map[*kgo.Record]bool), true
 	f()
 	for _, task := range d.tasks {
@@ -43,7 +44,7 @@ func (d *Driver) Crash(f func()) {
 	d.slab.Reset()
 	again := d.forget(before, sent)
 	d.open(metadata)
-	for _, r := range again {
+	for _, r := range append(waiting, again...) {
 		d.deliver(r)
 	}
 	d.run()

@@ -15,9 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
+	"maps"
 	"slices"
-	"sort"
 	"testing"
 	"time"
 
@@ -116,9 +115,12 @@ func (d *Driver) start() {
 	if d.tasks != nil {
 		return
 	}
-	var err error
 	known := func(name string) (int32, bool) { return d.count(name), true }
-	if d.layout, err = d.plan.Layout(d.cfg.AppID, known, d.matching); err != nil {
+	found, err := d.plan.Matching(d.cfg.AppID, slices.Sorted(maps.Keys(d.counts)))
+	if err != nil {
+		d.t.Fatalf("streamstest: %v", err)
+	}
+	if d.layout, err = d.plan.Layout(d.cfg.AppID, known, found); err != nil {
 		d.t.Fatalf("streamstest: %v", err)
 	}
 	for _, s := range d.plan.Starters {
@@ -140,22 +142,6 @@ func (d *Driver) start() {
 	d.env.Globals = new(engine.Globals)
 	d.calls.set(d.now)
 	d.open(nil)
-}
-
-// matching returns the topics that a pattern finds: those that the test has named.
-func (d *Driver) matching(pattern string) []string {
-	re, err := regexp.Compile("^(?:" + pattern + ")$")
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for name := range d.counts {
-		if re.MatchString(name) {
-			out = append(out, name)
-		}
-	}
-	sort.Strings(out)
-	return out
 }
 
 // open makes the tasks; metadata is that of the last commit, by task.
@@ -191,13 +177,25 @@ func (d *Driver) Restart() {
 	d.t.Helper()
 	d.start()
 	d.commit()
+	waiting := d.waiting()
 	metadata := make(map[engine.TaskID]string)
 	for _, task := range d.tasks {
 		metadata[task.ID()] = task.Metadata()
 		d.check(d.closeTask(task))
 	}
 	d.open(metadata)
+	for _, r := range waiting {
+		d.deliver(r)
+	}
 	d.run() // calls that had not ended are made again
+}
+
+// waiting are the records that no task has taken yet, by task and partition in the order of their offsets.
+func (d *Driver) waiting() (all []*kgo.Record) {
+	for _, task := range d.tasks {
+		task.Waiting(func(r *kgo.Record) { all = append(all, r) })
+	}
+	return all
 }
 
 func (d *Driver) closeTask(task *engine.Task) error {
@@ -282,6 +280,9 @@ func (d *Driver) run() {
 		progress := d.settle()
 		for _, task := range d.tasks {
 			for d.err == nil {
+				if task.Ready(1, d.Now) == 0 {
+					break // a partition is waited for, or calls are
+				}
 				n, err := task.Process(1)
 				d.check(err)
 				if n == 0 || d.err != nil {

@@ -26,12 +26,15 @@ type InternalTopic struct {
 	Config      map[string]string
 	Repartition bool
 	Store       string // of a changelog
+	// AtLeast says that it may have more partitions: it may have been made when a pattern found larger topics.
+	AtLeast bool
 }
 
 // Layout resolves partition counts (docs/semantics.md 75). counts returns the partition count of an external topic, and false
-// if there is none; match returns the names of the existing topics that match a source's pattern.
-func (p *Plan) Layout(appID string, counts func(topic string) (int32, bool), match func(pattern string) []string) (*Layout, error) {
-	r := resolver{plan: p, counts: counts, match: match, repart: make(map[string]int32)}
+// if there is none, and that of an internal topic that is there already; found are the existing topics by pattern
+// (Plan.Matching). A sub-topology of which nothing is found yet has no tasks, and its internal topics are left out.
+func (p *Plan) Layout(appID string, counts func(topic string) (int32, bool), found map[string][]string) (*Layout, error) {
+	r := resolver{plan: p, appID: appID, counts: counts, found: found, repart: make(map[string]int32), empty: make(map[string]bool)}
 	for _, rp := range p.Repartitions {
 		r.repart[rp.Topic.Name] = rp.Partitions
 	}
@@ -50,14 +53,15 @@ func (p *Plan) Layout(appID string, counts func(topic string) (int32, bool), mat
 		l.Tasks[i] = n
 	}
 	for _, rp := range p.Repartitions {
-		l.Internal = append(l.Internal, InternalTopic{
-			Name: rp.Topic.In(appID), Partitions: r.repart[rp.Topic.Name], Config: rp.Config(), Repartition: true})
+		if n := r.repart[rp.Topic.Name]; n > 0 {
+			l.Internal = append(l.Internal, InternalTopic{Name: rp.Topic.In(appID), Partitions: n, Config: rp.Config(), Repartition: true})
+		}
 	}
 	for i, s := range p.Subs {
 		for _, st := range s.Stores {
-			if st.Changelog.Name != "" && !st.FromSource {
+			if st.Changelog.Name != "" && !st.FromSource && l.Tasks[i] > 0 {
 				l.Internal = append(l.Internal, InternalTopic{
-					Name: st.Changelog.In(appID), Partitions: l.Tasks[i], Config: st.Config(), Store: st.Name})
+					Name: st.Changelog.In(appID), Partitions: l.Tasks[i], Config: st.Config(), Store: st.Name, AtLeast: r.loose(s)})
 			}
 		}
 	}
@@ -66,9 +70,11 @@ func (p *Plan) Layout(appID string, counts func(topic string) (int32, bool), mat
 
 type resolver struct {
 	plan   *Plan
+	appID  string
 	counts func(string) (int32, bool)
-	match  func(string) []string
+	found  map[string][]string
 	repart map[string]int32 // 0: not known yet
+	empty  map[string]bool  // repartition topics that nothing is written to yet
 }
 
 // external checks that every external topic is there, and that co-partitioned ones agree.
@@ -182,6 +188,14 @@ func (r *resolver) settle() error {
 				n, ok := r.tasks(r.plan.Subs[from])
 				known = known && ok
 				most = max(most, n)
+				if have, ok := r.counts(rp.Topic.In(r.appID)); ok && r.loose(r.plan.Subs[from]) {
+					most = max(most, have)
+				}
+			}
+			if known && most == 0 {
+				progress = progress || !r.empty[rp.Topic.Name]
+				r.empty[rp.Topic.Name] = true
+				continue
 			}
 			if (known || partly) && most > 0 {
 				partly = false
@@ -242,7 +256,7 @@ func (r *resolver) tasks(s *Sub) (int32, bool) {
 			if !t.Internal {
 				n, _ = r.counts(t.Name)
 			}
-			known = known && n != 0
+			known = known && (n != 0 || r.empty[t.Name])
 			most = max(most, n)
 		}
 	}
@@ -254,10 +268,33 @@ func (r *resolver) topics(src *SourceSpec) []Topic {
 		return src.Topics
 	}
 	var out []Topic
-	if r.match != nil {
-		for _, name := range r.match(src.Pattern) {
-			out = append(out, Topic{Name: name})
-		}
+	for _, name := range r.found[src.Pattern] {
+		out = append(out, Topic{Name: name})
 	}
 	return out
+}
+
+// loose reports whether the partition count of a sub-topology may change while the application runs, because a pattern
+// decides, here or upstream.
+func (r *resolver) loose(s *Sub) bool {
+	seen := make(map[int]bool)
+	var look func(s *Sub) bool
+	look = func(s *Sub) bool {
+		if seen[s.ID] {
+			return false
+		}
+		seen[s.ID] = true
+		if s.hasPatterns() {
+			return true
+		}
+		for _, rp := range r.plan.Repartitions {
+			for _, from := range rp.From {
+				if rp.To == s.ID && rp.Partitions == 0 && look(r.plan.Subs[from]) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	return look(s)
 }

@@ -113,3 +113,49 @@ func TestChangelogConfigs(t *testing.T) {
 		}
 	}
 }
+
+// A pattern that finds nothing yet leaves what depends on it for later; when what it had found shrinks, the topics that
+// were made for it stay as they are.
+func TestLayoutOfPatterns(t *testing.T) {
+	internal := func(name string) Topic { return Topic{Name: name, Internal: true} }
+	p := &Plan{
+		Subs: []*Sub{
+			{ID: 0, Sources: []*SourceSpec{{Node: "p", Pattern: "in-.*", Group: -1}}},
+			{ID: 1, Sources: []*SourceSpec{{Node: "r", Topics: []Topic{internal("r")}, Group: -1}},
+				Stores: []*StoreSpec{{Name: "s", Changelog: internal("s-changelog")}}},
+		},
+		Repartitions: []*Repartition{{Topic: internal("r"), From: []int{0}, To: 1}},
+	}
+	counts := map[string]int32{}
+	layout := func(existing ...string) *Layout {
+		t.Helper()
+		found, err := p.Matching("app", existing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := p.Layout("app", func(topic string) (int32, bool) { n, ok := counts[topic]; return n, ok }, found)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	if l := layout("other", "__in-1"); l.Tasks[0] != 0 || l.Tasks[1] != 0 || len(l.Internal) != 0 {
+		t.Errorf("nothing found: %+v", l)
+	}
+	counts["in-1"], counts["in-2"] = 4, 2
+	l := layout("in-1", "in-2")
+	if l.Tasks[0] != 4 || l.Tasks[1] != 4 || len(l.Internal) != 2 || l.Internal[1].Partitions != 4 || !l.Internal[1].AtLeast {
+		t.Errorf("two topics: %+v", l)
+	}
+	counts["app-r"], counts["app-s-changelog"] = 4, 4
+	if l := layout("in-2"); l.Tasks[0] != 2 || l.Tasks[1] != 4 || l.Internal[0].Partitions != 4 {
+		t.Errorf("the larger one is gone: %+v", l)
+	}
+	if l := layout(); l.Tasks[0] != 0 || l.Tasks[1] != 4 {
+		t.Errorf("both are gone: %+v", l)
+	}
+	p.Subs[0].Sources = append(p.Subs[0].Sources, &SourceSpec{Node: "q", Pattern: ".*-2", Group: -1})
+	if _, err := p.Matching("app", []string{"in-1", "in-2"}); !errors.Is(err, ErrTwoPatterns) {
+		t.Errorf("two patterns: %v", err)
+	}
+}

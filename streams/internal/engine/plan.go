@@ -12,6 +12,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/leatstream/leat/state"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -102,6 +103,11 @@ type SourceSpec struct {
 	// Pattern is a regular expression that a topic's whole name has to match; Topics is empty then.
 	Pattern string
 	Reset   Reset
+	// ResetBy begins at the first record that is no older than this, instead of Reset; 0: Reset counts.
+	ResetBy time.Duration
+	// Idle is how long the task waits for one of the source's partitions that has nothing, while another has records; 0: as
+	// long as the log has more of it, negative: not even that.
+	Idle time.Duration
 	// Group numbers the co-partition group within the sub-topology: the topics of one group must have equal partition
 	// counts. Negative: in none.
 	Group int

@@ -3,7 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"regexp"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -25,10 +25,15 @@ type queue struct {
 	next     int64 // what is to be committed: all below is processed; -1 at first
 	position int64 // the consumer's position, everything below it has been enqueued; -1 at first
 	epoch    int32
+
+	end   int64         // the log's end as far as known: while position is below, records are on their way
+	idle  time.Duration // SourceSpec.Idle
+	lacks time.Time     // since when the task waits for records that are on their way; zero: it does not
+	idles time.Time     // since when it waits for records that may come
 }
 
 func newQueue(index int, topic string, partition int32) *queue {
-	return &queue{index: index, topic: topic, partition: partition, latest: -1, next: -1, position: -1, epoch: -1}
+	return &queue{index: index, topic: topic, partition: partition, latest: -1, next: -1, position: -1, end: -1, epoch: -1}
 }
 
 // ready makes the head's time known, and reports whether there is a head.
@@ -166,6 +171,20 @@ func (t *Task) BufferedAll() int {
 	return n
 }
 
+// Waiting calls f for every record that waits, of one partition after the other, in the order of offsets.
+func (t *Task) Waiting(f func(r *kgo.Record)) {
+	for _, q := range t.queues {
+		for _, r := range q.recs[q.head:] {
+			f(r)
+		}
+		for _, recs := range q.more {
+			for _, r := range recs {
+				f(r)
+			}
+		}
+	}
+}
+
 // Positions calls f with the offset to commit for every source partition that has moved since the task began: that of the
 // next record that waits, else the consumer's position.
 func (t *Task) Positions(f func(topic string, partition int32, next int64, leaderEpoch int32)) {
@@ -203,19 +222,12 @@ func (t *Task) queue(topic string, partition int32) *queue {
 	if t.sub.Global && len(t.queues) > 0 && t.queues[0].topic == topic {
 		return t.addQueue(0, topic, partition)
 	}
-	for i, src := range t.sub.Sources {
-		if src.Pattern == "" || partition != t.id.Partition {
-			continue
-		}
-		if re, err := regexp.Compile("^(?:" + src.Pattern + ")$"); err == nil && re.MatchString(topic) {
-			return t.addQueue(i, topic, partition)
-		}
-	}
-	return nil
+	return t.found(topic, partition)
 }
 
 func (t *Task) addQueue(source int, topic string, partition int32) *queue {
 	q := newQueue(source, topic, partition)
+	q.idle = t.sub.Sources[source].Idle
 	if t.instance != nil {
 		q.source = &t.instance.Sources[source]
 	}

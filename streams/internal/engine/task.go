@@ -127,7 +127,7 @@ func NewTask(p *Plan, sub *Sub, partition int32, env *Env) (*Task, error) {
 	t.cur.Task = t
 	for i, src := range sub.Sources {
 		for _, topic := range src.Topics {
-			t.queues = append(t.queues, newQueue(i, topic.In(env.AppID), partition))
+			t.addQueue(i, topic.In(env.AppID), partition)
 		}
 	}
 	if sub.OpenStores != nil {

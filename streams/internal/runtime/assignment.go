@@ -20,6 +20,9 @@ func (w *worker) changes() error {
 			return err
 		}
 		for topic, ps := range c.Assigned {
+			if !slices.Contains(w.sub.sources, topic) {
+				w.rt.look() // another instance has found a topic that we have not seen yet
+			}
 			for _, p := range ps {
 				w.owned[tp{topic, p}] = true
 			}
@@ -75,8 +78,8 @@ func (w *worker) give(t *task) error {
 func (w *worker) take() error {
 	var taken []*task
 	w.waits = false
-	for i := range w.rt.layout {
-		sub := &w.rt.layout[i]
+	for i := range w.sub.layout {
+		sub := &w.sub.layout[i]
 		for n := range sub.tasks() {
 			all, have := sub.partitions(n), []tp(nil)
 			for topic := range all {
@@ -196,7 +199,7 @@ func (w *worker) setUp(up bool) {
 }
 
 func (w *worker) checkUp() {
-	if w.up.Load() || w.waits || w.s.Member() == "" {
+	if w.up.Load() || w.waits || w.s.Member() == "" && len(w.sub.sources) > 0 {
 		return
 	}
 	for _, t := range w.tasks {

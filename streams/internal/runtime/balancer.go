@@ -65,7 +65,8 @@ func (b *balancer) takeStale() bool {
 type subTopology struct {
 	id         int
 	topics     map[string]int32
-	changelogs []string // of its stores, but for source topics that serve as such
+	found      map[string]bool // those of topics that a pattern has found
+	changelogs []string        // of its stores, but for source topics that serve as such
 }
 
 func (s *subTopology) tasks() int32 {
@@ -278,9 +279,10 @@ func (b *balancer) jobs(members []*candidate) []*job {
 	return jobs
 }
 
+// runnable reports whether m can run the task: it reads the topics. Of those that patterns find it may hear only now.
 func (j *job) runnable(m *candidate) bool {
 	for topic := range j.sub.topics {
-		if !m.topics[topic] {
+		if !m.topics[topic] && !j.sub.found[topic] {
 			return false
 		}
 	}

@@ -342,6 +342,7 @@ func (rt *Runtime) taskID(name string) (engine.TaskID, bool) {
 	if n, err := fmt.Sscanf(name, "%d_%d", &id.Sub, &id.Partition); n != 2 || err != nil {
 		return id, false
 	}
-	i := slices.IndexFunc(rt.layout, func(s subTopology) bool { return s.id == id.Sub })
-	return id, i >= 0 && id.Partition >= 0 && id.Partition < rt.layout[i].tasks()
+	layout := rt.reads.Load().layout
+	i := slices.IndexFunc(layout, func(s subTopology) bool { return s.id == id.Sub })
+	return id, i >= 0 && id.Partition >= 0 && id.Partition < layout[i].tasks()
 }

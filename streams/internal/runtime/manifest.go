@@ -59,7 +59,7 @@ func (rt *Runtime) writeManifest(ctx context.Context, cl *kgo.Client) error {
 		c.Name, c.Value = "cleanup.policy", kmsg.StringPtr("compact")
 		t.Configs = append(t.Configs, c)
 		req.Topics = append(req.Topics, t)
-		if err := rt.topics.create(ctx, &rt.cfg, req); err != nil {
+		if err := rt.topics.make(ctx, &rt.cfg, req); err != nil {
 			return err
 		}
 	}

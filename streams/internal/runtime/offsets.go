@@ -1,16 +1,17 @@
 package runtime
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/session"
 )
 
@@ -96,38 +97,78 @@ func (w *worker) adjust(ctx context.Context, at map[string]map[int32]kgo.Offset)
 			if o.EpochOffset().Offset >= 0 {
 				continue
 			}
-			switch {
-			case w.rt.none[topic]:
+			how := w.sub.resets[topic]
+			if how.reset == engine.ResetNone {
 				return nil, &session.Error{Op: "begin to read " + tp{topic, p}.String(), Fatal: true,
 					Err: errors.New("the group has no offset for it, and the source says that it must have one")}
-			case w.rt.latest[topic]:
-				ends, err := w.rt.topics.admin.ListCommittedOffsets(ctx, topic)
-				if err != nil {
-					return nil, fmt.Errorf("the end of %s: %w", topic, err)
-				}
-				end, ok := ends.Lookup(topic, p)
-				if !ok || end.Err != nil {
-					return nil, fmt.Errorf("the end of %s/%d: %w", topic, p, cmp.Or[error](end.Err, kerr.UnknownTopicOrPartition))
-				}
-				begin, _ := w.begin(tp{topic, p}, end.Offset)
-				ps[p] = kgo.NewOffset().At(begin)
 			}
+			if !how.moves() {
+				continue
+			}
+			begin, err := w.settle(ctx, tp{topic, p}, how)
+			if err != nil {
+				return nil, err
+			}
+			ps[p] = kgo.NewOffset().At(begin)
 		}
 	}
 	return at, nil
 }
 
-// begin returns where a partition that begins at the log's end does so: whoever asks first decides, with the end that it
-// has seen. It returns false for a partition that begins at the start.
-func (w *worker) begin(p tp, end int64) (int64, bool) {
-	if !w.rt.latest[p.topic] {
-		return 0, false
+// begin returns where a partition begins that does not begin at the log's start, nor where the group says; end is its end
+// as the caller has seen it.
+func (w *worker) begin(p tp, end int64) (int64, bool, error) {
+	how := w.sub.resets[p.topic]
+	if !how.moves() {
+		return 0, false, nil
 	}
+	if how.by == 0 {
+		return w.settled(p, end), true, nil
+	}
+	at, err := w.settle(w.ctx, p, how)
+	return at, true, err
+}
+
+// settle asks the log where a partition is to begin, unless that is settled.
+func (w *worker) settle(ctx context.Context, p tp, how reset) (int64, error) {
+	w.ends.Lock()
+	at, ok := w.ends.at[p]
+	w.ends.Unlock()
+	if ok {
+		return at, nil
+	}
+	err := session.Retry(ctx, w.log, "where to begin to read "+p.String(), func() error {
+		list := w.rt.topics.admin.ListCommittedOffsets
+		if how.by > 0 {
+			since := time.Now().Add(-how.by).UnixMilli()
+			list = func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
+				return w.rt.topics.admin.ListOffsetsAfterMilli(ctx, since, topics...)
+			}
+		}
+		offsets, err := list(ctx, p.topic)
+		if err != nil {
+			return err
+		}
+		o, ok := offsets.Lookup(p.topic, p.p)
+		if !ok {
+			return kerr.UnknownTopicOrPartition
+		}
+		at = o.Offset
+		return o.Err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return w.settled(p, at), nil
+}
+
+// settled notes where a partition begins: whoever asks first decides, with what it has seen.
+func (w *worker) settled(p tp, at int64) int64 {
 	w.ends.Lock()
 	defer w.ends.Unlock()
-	if at, ok := w.ends.at[p]; ok {
-		return at, true
+	if first, ok := w.ends.at[p]; ok {
+		return first
 	}
-	w.ends.at[p] = end
-	return end, true
+	w.ends.at[p] = at
+	return at
 }

@@ -42,7 +42,7 @@ func newReplayBench(t *testing.T) *replayBench {
 	t.Cleanup(fake.Close)
 	b := &replayBench{t: t, fake: fake}
 	b.cl = b.client()
-	topics := newTopics(b.cl)
+	topics := newTopics(b.cl, false)
 	if err := topics.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}

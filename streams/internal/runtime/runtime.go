@@ -45,6 +45,7 @@ type Config struct {
 	OnUp              func(bool)  // called when every task that the instance has begins to run, and when that ends; nil: nobody asks
 
 	PurgeInterval time.Duration // of processed records of repartition topics
+	LookInterval  time.Duration // of looking for topics that match a pattern
 
 	// Manifest is the topology's; CheckManifest compares it with the one that ran before, nil for none, and says whether it
 	// is to be written. nil: not compared.
@@ -67,14 +68,12 @@ type Runtime struct {
 	restorer *restorer
 	follower *follower
 	purger   *purger
-	metrics  *metrics  // nil: nothing is measured
-	workers  []*worker // made under mu
-	layout   []subTopology
-	globals  *globals        // nil: the plan has none
-	changes  engine.Globals  // what changes in them
-	sources  []string        // topics to subscribe to
-	latest   map[string]bool // topics that begin at their end
-	none     map[string]bool // topics that must have a committed offset
+	metrics  *metrics                     // nil: nothing is measured
+	workers  []*worker                    // made under mu
+	reads    atomic.Pointer[subscription] // what the workers read; replaced when a pattern finds other topics
+	poke     chan struct{}                // says that topics may have come or gone
+	globals  *globals                     // nil: the plan has none
+	changes  engine.Globals               // what changes in them
 	replayed atomic.Int64
 	paused   atomic.Bool
 
@@ -106,7 +105,7 @@ type claimant interface{ wake() }
 
 // New returns a runtime that does nothing yet.
 func New(cfg Config) *Runtime {
-	rt := &Runtime{cfg: cfg}
+	rt := &Runtime{cfg: cfg, poke: make(chan struct{}, 1)}
 	rt.mu.claims, rt.mu.progress = map[engine.TaskID]*claim{}, map[engine.TaskID]*progress{}
 	rt.mu.shards, rt.mu.tasks = map[string]map[int32]*state.Shard{}, map[int]int32{}
 	rt.mu.copies, rt.mu.ends = map[string]map[int32]*copied{}, map[tp]logEnd{}
@@ -200,7 +199,7 @@ func (rt *Runtime) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("configure the client: %w", err)
 	}
 	defer cl.Close()
-	rt.topics = newTopics(cl)
+	rt.topics = newTopics(cl, rt.cfg.Plan.HasPatterns())
 	if rt.metrics, err = newMetrics(rt, rt.cfg.Meters); err != nil {
 		return err
 	}
@@ -214,7 +213,7 @@ func (rt *Runtime) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	var l *engine.Layout
+	var l *layout
 	began := time.Now()
 	err = session.Retry(ctx, rt.cfg.Logger, "the brokers", func() (err error) {
 		l, err = rt.topics.layout(ctx, &rt.cfg)
@@ -236,7 +235,7 @@ func (rt *Runtime) Run(ctx context.Context) (err error) {
 	defer rt.restorer.close()
 	rt.follower = newFollower(rt)
 	defer rt.follower.close()
-	rt.purger = newPurger(rt, rt.repartitions(l))
+	rt.purger = newPurger(rt, rt.repartitions())
 	defer rt.purger.close()
 	if rt.globals = newGlobals(rt); rt.globals != nil {
 		if err := rt.globals.open(ctx); err != nil {
@@ -266,8 +265,8 @@ func (rt *Runtime) work(ctx context.Context) error {
 		rt.workers = append(rt.workers, newWorker(ctx, rt, n))
 	}
 	rt.mu.Unlock()
-	errs := make([]error, len(rt.workers), len(rt.workers)+2)
-	var followed error
+	errs := make([]error, len(rt.workers), len(rt.workers)+3)
+	var followed, watched error
 	var wg sync.WaitGroup
 	for i, w := range rt.workers {
 		wg.Go(func() {
@@ -281,8 +280,14 @@ func (rt *Runtime) work(ctx context.Context) error {
 			followed = rt.globals.follow(ctx)
 		})
 	}
+	if rt.cfg.Plan.HasPatterns() {
+		wg.Go(func() {
+			defer cancel()
+			watched = rt.watch(ctx)
+		})
+	}
 	wg.Wait()
-	return errors.Join(append(errs, followed, rt.cfg.DB.Drain())...)
+	return errors.Join(append(errs, followed, watched, rt.cfg.DB.Drain())...)
 }
 
 // leave gives the partitions of this instance to the others at once, if that is wanted.
@@ -299,64 +304,12 @@ func (rt *Runtime) leave(cl *kgo.Client) error {
 	return session.Leave(ctx, cl, rt.cfg.AppID, ids...)
 }
 
-// subscribe works out what the layout means for the group.
-func (rt *Runtime) subscribe(l *engine.Layout) {
-	rt.latest, rt.none = map[string]bool{}, map[string]bool{}
-	all := map[string]bool{}
-	for i, sub := range rt.cfg.Plan.Subs {
-		st := subTopology{id: i, topics: map[string]int32{}}
-		for _, src := range sub.Sources {
-			if sub.Global {
-				continue
-			}
-			for _, topic := range src.Topics {
-				name := topic.In(rt.cfg.AppID)
-				info, _ := rt.topics.get(name)
-				st.topics[name] = info.partitions
-				all[name] = true
-				switch src.Reset {
-				case engine.ResetLatest:
-					rt.latest[name] = true
-				case engine.ResetNone:
-					rt.none[name] = true
-				}
-			}
-		}
-		for _, store := range sub.Stores {
-			if store.Changelog.Name != "" && !store.FromSource {
-				st.changelogs = append(st.changelogs, store.Changelog.In(rt.cfg.AppID))
-			}
-		}
-		if len(st.topics) > 0 {
-			rt.layout = append(rt.layout, st)
-		}
-		rt.mu.Lock()
-		rt.mu.tasks[i] = l.Tasks[i]
-		rt.mu.Unlock()
-	}
-	rt.sources = slices.Sorted(maps.Keys(all))
-}
-
-// repartitions names the repartition topics whose processed records nobody needs any more.
-func (rt *Runtime) repartitions(l *engine.Layout) map[string]bool {
-	names := map[string]bool{}
-	for _, in := range l.Internal {
-		names[in.Name] = in.Repartition
-	}
-	for _, sub := range rt.cfg.Plan.Subs {
-		for _, st := range sub.Stores {
-			delete(names, st.Changelog.In(rt.cfg.AppID))
-		}
-	}
-	maps.DeleteFunc(names, func(_ string, is bool) bool { return !is })
-	return names
-}
-
 // stateTasks lists the tasks that this instance has state of, for the balancer.
 func (rt *Runtime) stateTasks() []held {
 	var tasks []held
-	for i := range rt.layout {
-		sub := &rt.layout[i]
+	layout := rt.reads.Load().layout
+	for i := range layout {
+		sub := &layout[i]
 		spec := rt.cfg.Plan.Subs[sub.id]
 		for n := range sub.tasks() {
 			h, has := held{task: engine.TaskID{Sub: sub.id, Partition: n}.String()}, false
@@ -385,8 +338,9 @@ func (rt *Runtime) changelogEnds() (map[string]int64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	sums := map[string]int64{}
-	for i := range rt.layout {
-		sub := &rt.layout[i]
+	layout := rt.reads.Load().layout
+	for i := range layout {
+		sub := &layout[i]
 		if len(sub.changelogs) == 0 {
 			continue
 		}
@@ -425,9 +379,5 @@ func (rt *Runtime) checkUp() {
 // and what was processed is committed. Any goroutine may call it.
 func (rt *Runtime) SetPaused(p bool) {
 	rt.paused.Store(p)
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	for _, w := range rt.workers {
-		w.wake()
-	}
+	rt.wakeAll()
 }

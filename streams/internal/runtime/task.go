@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -41,8 +42,7 @@ type part struct {
 	stored    bool  // the group has committed
 	begins    bool  // reading begins at committed, which is to be committed once, as the log's end will be elsewhere later
 	epoch     int32
-	end       int64     // the log's end as far as known: while position is below, records are on their way
-	waiting   time.Time // since when the task waits for this partition; zero: it does not
+	end       int64 // the log's end as far as known: while position is below, records are on their way
 }
 
 // taskStore is one store of a task.
@@ -139,12 +139,16 @@ func (t *task) learn(b *bounds) {
 }
 
 // start opens the task's processors after its stores are there. begin gives the offset at which the session begins to read
-// a partition that has none and begins at its end.
-func (t *task) start(begin func(at tp, end int64) (int64, bool)) error {
+// a partition that has none and does not begin at its start.
+func (t *task) start(begin func(at tp, end int64) (int64, bool, error)) error {
 	var metadata []string
 	for _, p := range t.parts {
 		if !p.stored {
-			if at, ok := begin(p.tp, p.end); ok {
+			at, ok, err := begin(p.tp, p.end)
+			if err != nil {
+				return err
+			}
+			if ok {
 				p.committed, p.begins = at, true
 			}
 		} else if m := t.job.bounds.committed[p.tp].Metadata; m != "" {
@@ -155,21 +159,54 @@ func (t *task) start(begin func(at tp, end int64) (int64, bool)) error {
 	if err := t.engine.Start(metadata...); err != nil {
 		return err
 	}
+	for _, p := range t.parts {
+		t.engine.NotePosition(p.topic, p.p, p.position, p.epoch)
+		t.engine.NoteEnd(p.topic, p.p, p.end)
+	}
 	t.running = true
 	t.role.Store(int32(Running))
 	return nil
 }
 
 // inputs is how the group's offsets stand for the task, for stores without a changelog: topic, partition and offset of
-// each source partition, in order; -1 where the group has none. A store is at the position that it says after a commit,
-// and is good at the next start if it says the same then.
+// each source partition, in order. A store is at the position that it says after a commit, and is good at the next start if
+// it says the same then. Partitions of which the group has no offset are left out: a pattern may find further topics.
 func (t *task) inputs() []byte {
-	return encodeInputs(t.parts, func(p *part) int64 {
-		if !p.stored {
-			return -1
+	return encodeInputs(slices.DeleteFunc(slices.Clone(t.parts), func(p *part) bool { return !p.stored }), func(p *part) int64 { return p.committed })
+}
+
+// stands reports whether a store without a changelog is where the group's offsets are, by what it says of its inputs. A
+// topic that it has read and that the task does not read any more is one that is gone: nothing more comes of it.
+func (t *task) stands(said []byte) bool {
+	kept := decodeInputs(said)
+	for at := range kept {
+		if t.part(at.topic, at.p) == nil {
+			delete(kept, at)
 		}
-		return p.committed
-	})
+	}
+	return maps.Equal(kept, decodeInputs(t.inputs()))
+}
+
+func decodeInputs(b []byte) map[tp]int64 {
+	out := map[tp]int64{}
+	for len(b) > 0 {
+		n, w := binary.Uvarint(b)
+		if w <= 0 || n > uint64(len(b)-w) {
+			break
+		}
+		topic := string(b[w : w+int(n)])
+		b = b[w+int(n):]
+		p, w1 := binary.Varint(b)
+		offset, w2 := binary.Varint(b[max(w1, 0):])
+		if w1 <= 0 || w2 <= 0 {
+			break
+		}
+		b = b[w1+w2:]
+		if offset >= 0 {
+			out[tp{topic, int32(p)}] = offset
+		}
+	}
+	return out
 }
 
 func encodeInputs(parts []*part, offset func(*part) int64) []byte {
@@ -191,41 +228,6 @@ func encodeInputs(parts []*part, offset func(*part) int64) []byte {
 		dst = binary.AppendVarint(dst, offset(p))
 	}
 	return dst
-}
-
-// patience bounds the time for which a task waits for records that the log says it has: they may turn out to be markers
-// and what the cleaner took.
-const patience = time.Second
-
-// ready says how many records may be processed before a partition that has more on the log runs dry, so that records are
-// taken in the order of their timestamps across partitions where the log allows it.
-func (t *task) ready(max int, now func() time.Time) int {
-	if t.engine.Held() {
-		return 0
-	}
-	if len(t.parts) == 1 {
-		return max
-	}
-	n := max
-	for _, p := range t.parts {
-		buffered := t.engine.Buffered(p.topic, p.p)
-		if buffered > 0 {
-			p.waiting = time.Time{}
-			n = min(n, buffered)
-			continue
-		}
-		if p.position >= p.end {
-			p.waiting = time.Time{}
-			continue
-		}
-		if p.waiting.IsZero() {
-			p.waiting = now()
-		}
-		if now().Sub(p.waiting) < patience {
-			return 0
-		}
-	}
-	return n
 }
 
 // positions adds what is to be committed: what moved, where reading began at a log's end, and one position of a task that

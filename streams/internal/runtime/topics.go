@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -23,8 +24,9 @@ var ErrInternalTopic = errors.New("internal topic does not fit the topology")
 
 // topics is what is known of the cluster's topics. It is safe for concurrent use.
 type topics struct {
-	cl    *kgo.Client
-	admin *kadm.Client
+	cl     *kgo.Client
+	admin  *kadm.Client
+	create bool // asking for a topic's partitions makes it: the sessions' clients do not (session.Config.NoTopicCreation)
 
 	mu struct {
 		sync.Mutex
@@ -48,8 +50,8 @@ const (
 	standardTombstones = 24 * time.Hour // Kafka's delete.retention.ms
 )
 
-func newTopics(cl *kgo.Client) *topics {
-	t := &topics{cl: cl, admin: kadm.NewClient(cl)}
+func newTopics(cl *kgo.Client, create bool) *topics {
+	t := &topics{cl: cl, admin: kadm.NewClient(cl), create: create}
 	t.mu.known, t.mu.at = map[string]topicInfo{}, map[string]time.Time{}
 	return t
 }
@@ -67,8 +69,23 @@ func (t *topics) partitions(topic string) int32 {
 	if err := t.load(ctx, topic); err != nil {
 		return info.partitions
 	}
-	info, _ = t.get(topic)
+	if info, _ = t.get(topic); info.partitions == 0 && t.create && t.wish(ctx, topic) == nil {
+		info, _ = t.get(topic)
+	}
 	return info.partitions
+}
+
+// wish has the brokers make a topic that is not there, if they do so, as producers do.
+func (t *topics) wish(ctx context.Context, topic string) error {
+	req := kmsg.NewPtrMetadataRequest()
+	req.AllowAutoTopicCreation = true
+	asked := kmsg.NewMetadataRequestTopic()
+	asked.Topic = &topic
+	req.Topics = append(req.Topics, asked)
+	if _, err := req.RequestWith(ctx, t.cl); err != nil {
+		return err
+	}
+	return t.load(ctx, topic)
 }
 
 func (t *topics) get(topic string) (topicInfo, bool) {
@@ -145,33 +162,29 @@ func (t *topics) loadRetention(ctx context.Context, changelogs []string) error {
 }
 
 // layout finds the source topics and makes the internal ones. Errors that may pass are for the caller to retry.
-func (t *topics) layout(ctx context.Context, cfg *Config) (*engine.Layout, error) {
+func (t *topics) layout(ctx context.Context, cfg *Config) (*layout, error) {
 	if err := t.load(ctx); err != nil {
 		return nil, err
 	}
 	if err := t.declare(ctx, cfg); err != nil {
 		return nil, err
 	}
+	var existing map[string]mark
+	if cfg.Plan.HasPatterns() {
+		var err error
+		if existing, err = t.existing(ctx); err != nil {
+			return nil, err
+		}
+	}
 	count := func(topic string) (int32, bool) {
 		info, ok := t.get(topic)
 		return info.partitions, ok
 	}
-	match := func(pattern string) []string {
-		re, err := regexp.Compile("^(?:" + pattern + ")$")
-		if err != nil {
-			return nil
-		}
-		var names []string
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		for name := range t.mu.known {
-			if re.MatchString(name) {
-				names = append(names, name)
-			}
-		}
-		return names
+	found, err := cfg.Plan.Matching(cfg.AppID, slices.Collect(maps.Keys(existing)))
+	if err != nil {
+		return nil, &session.Error{Op: "find the topics that match a pattern", Err: err, Fatal: true}
 	}
-	l, err := cfg.Plan.Layout(cfg.AppID, count, match)
+	l, err := cfg.Plan.Layout(cfg.AppID, count, found)
 	if err != nil {
 		return nil, &session.Error{Op: "lay out the topology on the cluster", Err: err, Fatal: true}
 	}
@@ -202,7 +215,7 @@ func (t *topics) layout(ctx context.Context, cfg *Config) (*engine.Layout, error
 			return nil, fmt.Errorf("internal topic %s is not visible yet: %w", n, kerr.UnknownTopicOrPartition)
 		}
 	}
-	return l, t.loadRetention(ctx, changelogs)
+	return &layout{l, found, marks(found, existing)}, t.loadRetention(ctx, changelogs)
 }
 
 // ensure creates the internal topics that are missing and checks the others.
@@ -212,7 +225,7 @@ func (t *topics) ensure(ctx context.Context, cfg *Config, internal []engine.Inte
 	req.TimeoutMillis = 15_000
 	for _, in := range internal {
 		if info, ok := t.get(in.Name); ok {
-			if info.partitions != in.Partitions {
+			if info.partitions != in.Partitions && !(in.AtLeast && info.partitions > in.Partitions) {
 				bad = append(bad, fmt.Errorf("%w: %s has %d partitions, the topology needs %d: the input's partition count changed; reset the application (leat app reset) or give it a new AppID",
 					ErrInternalTopic, in.Name, info.partitions, in.Partitions))
 			}
@@ -233,7 +246,7 @@ func (t *topics) ensure(ctx context.Context, cfg *Config, internal []engine.Inte
 	if len(req.Topics) == 0 {
 		return nil
 	}
-	return t.create(ctx, cfg, req)
+	return t.make(ctx, cfg, req)
 }
 
 // declare creates the user's topics whose descriptors give a partition count, where they are missing.
@@ -253,13 +266,13 @@ func (t *topics) declare(ctx context.Context, cfg *Config) error {
 	if len(names) == 0 {
 		return nil
 	}
-	if err := t.create(ctx, cfg, req); err != nil {
+	if err := t.make(ctx, cfg, req); err != nil {
 		return err
 	}
 	return t.load(ctx, names...)
 }
 
-func (t *topics) create(ctx context.Context, cfg *Config, req *kmsg.CreateTopicsRequest) error {
+func (t *topics) make(ctx context.Context, cfg *Config, req *kmsg.CreateTopicsRequest) error {
 	resp, err := req.RequestWith(ctx, t.cl)
 	if err != nil {
 		return fmt.Errorf("create topics: %w", err)

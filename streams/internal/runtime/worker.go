@@ -25,7 +25,8 @@ type worker struct {
 	ctx context.Context // ends with the application
 
 	s       *session.Session
-	env     engine.Env // of its tasks, but for Send
+	sub     *subscription // that s was opened for
+	env     engine.Env    // of its tasks, but for Send
 	slab    engine.Slab
 	pool    engine.RecordPool
 	sent    int64 // bytes sent since the last commit
@@ -83,6 +84,8 @@ func (w *worker) run() error {
 	for {
 		progressed, err := w.life()
 		switch {
+		case err == nil && w.ctx.Err() == nil:
+			continue // other topics are to be read
 		case err == nil:
 			return nil
 		case w.ctx.Err() != nil && errors.Is(err, w.ctx.Err()):
@@ -93,6 +96,7 @@ func (w *worker) run() error {
 		if progressed {
 			wait = 50 * time.Millisecond
 		}
+		w.rt.look() // a topic may be gone
 		w.log.Warn("starting again from the last commit", "why", err, "in", wait)
 		if w.sleep(wait) != nil {
 			return nil
@@ -101,15 +105,16 @@ func (w *worker) run() error {
 	}
 }
 
-// life is one session, from its opening to its end. progressed reports whether it committed anything.
+// life is one session, from its opening to its end: of the application, or of what it reads. progressed reports whether it committed anything.
 func (w *worker) life() (progressed bool, err error) {
 	cfg := &w.rt.cfg
-	w.balancer = &balancer{plan: w.rt.layout, instance: cfg.InstanceID, rack: cfg.Rack, address: cfg.Address, state: w.rt.stateTasks,
+	w.sub = w.rt.reads.Load()
+	w.balancer = &balancer{plan: w.sub.layout, instance: cfg.InstanceID, rack: cfg.Rack, address: cfg.Address, state: w.rt.stateTasks,
 		rules: copyRules{standbys: cfg.Standbys, acceptable: cfg.AcceptableLag, warmups: cfg.Warmups, ends: w.rt.changelogEnds}}
 	sc := session.Config{
-		Group: cfg.AppID, Topics: w.rt.sources, InstanceID: w.id, Client: cfg.Client, Logger: w.log, Failpoints: cfg.Failpoints,
+		Group: cfg.AppID, Topics: w.sub.sources, InstanceID: w.id, Client: cfg.Client, Logger: w.log, Failpoints: cfg.Failpoints,
 		TransactionTimeout: cfg.TransactionTimeout, SessionTimeout: cfg.SessionTimeout, HeartbeatInterval: cfg.HeartbeatInterval,
-		PauseAssigned: true, OnChange: w.wake, Adjust: w.adjust,
+		NoTopicCreation: cfg.Plan.HasPatterns(), PauseAssigned: true, OnChange: w.wake, Adjust: w.adjust,
 		Balancer: w.balancer,
 	}
 	if cfg.ExactlyOnce {
@@ -128,7 +133,7 @@ func (w *worker) life() (progressed bool, err error) {
 	w.moved, w.sent, w.sendErr, w.held = false, 0, nil, false
 	defer func() { err = errors.Join(err, w.drop(err == nil)) }()
 	w.next, w.refreshed = time.Now().Add(cfg.CommitInterval), time.Now()
-	for w.ctx.Err() == nil {
+	for w.ctx.Err() == nil && w.sub == w.rt.reads.Load() {
 		if err := w.step(); err != nil {
 			return progressed, err
 		}
@@ -154,6 +159,11 @@ func (w *worker) drop(clean bool) error {
 			if t.running {
 				t.engine.Abort()
 			}
+		}
+	}
+	for _, t := range w.tasks { // those that were taken together are restored together: none ends alone
+		if t.job != nil {
+			t.job.cancel()
 		}
 	}
 	var errs []error
@@ -208,10 +218,8 @@ func (w *worker) fetch() (kgo.Fetches, error) {
 		if at, ok := t.engine.NextPunctuation(); ok && t.running {
 			wait = min(wait, time.Until(at))
 		}
-		for _, p := range t.parts {
-			if !p.waiting.IsZero() {
-				wait = min(wait, time.Until(p.waiting.Add(patience)))
-			}
+		if at, ok := t.engine.ReadyAt(time.Now()); ok && t.running {
+			wait = min(wait, time.Until(at))
 		}
 	}
 	ctx, cancel := context.WithTimeout(w.ctx, max(wait, 0))
@@ -259,7 +267,7 @@ func (w *worker) runnable() bool {
 		return false
 	}
 	for _, t := range w.tasks {
-		if t.running && t.engine.BufferedAll() > 0 && t.ready(1, time.Now) > 0 {
+		if t.running && t.engine.BufferedAll() > 0 && t.engine.Ready(1, time.Now) > 0 {
 			return true
 		}
 	}
@@ -278,6 +286,7 @@ func (w *worker) enqueue(fetches kgo.Fetches) (err error) {
 		}
 		if f.LastStableOffset > p.end {
 			p.end = f.LastStableOffset
+			p.task.engine.NoteEnd(f.Topic, f.Partition, p.end)
 		}
 		n := len(f.Records)
 		if n == 0 {
@@ -306,7 +315,7 @@ func (w *worker) process() error {
 			if !t.running {
 				continue
 			}
-			if max := t.ready(processStep, time.Now); max > 0 {
+			if max := t.engine.Ready(processStep, time.Now); max > 0 {
 				n, err := t.engine.Process(max)
 				if err == nil {
 					err = w.sendErr

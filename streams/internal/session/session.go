@@ -61,6 +61,9 @@ type Config struct {
 	// OnChange is called, from any goroutine, when a rebalance begins to wait for AllowRebalance, and when Changes has more:
 	// time to come back from a Poll that waits. nil: nobody asks.
 	OnChange func()
+	// NoTopicCreation keeps the brokers from making the topics that are asked for and not there: those of Topics may be deleted
+	// while they are read, and are not to come back for it.
+	NoTopicCreation bool
 	// PauseAssigned starts newly assigned partitions paused, for a caller that has to restore state first.
 	PauseAssigned bool
 
@@ -176,10 +179,12 @@ func (s *Session) options() []kgo.Opt {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.RecordPartitioner(newPartitioner()),
 		kgo.ProducerLinger(0),
-		kgo.AllowAutoTopicCreation(),               // as Kafka's own producers; sources are known to be there
 		kgo.MetadataMinAge(250 * time.Millisecond), // 5 s would be the price of every leader that moves
 		kgo.MaxBufferedRecords(200_000),
 		kgo.WithLogger(NewLogger(c.Logger)),
+	}
+	if !c.NoTopicCreation {
+		opts = append(opts, kgo.AllowAutoTopicCreation()) // as Kafka's own producers; sources are known to be there
 	}
 	if c.InstanceID != "" {
 		opts = append(opts, kgo.InstanceID(c.InstanceID))
