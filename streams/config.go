@@ -79,6 +79,12 @@ type Config struct {
 	// LeaveOnStop gives the instance's partitions to the others at once when it stops. Left out, a stopped instance stays a
 	// member until its session has timed out (45 s), and comes back within that without a rebalance.
 	LeaveOnStop bool
+	// IdleAdvance lets stream time go on while no records come, so that windows close when traffic stops: once nothing has come
+	// to a task for so long and its partitions are read to their ends, its stream time is the wall clock's less that, and so
+	// is the observed time of its windows, suppressions and joins that have seen a record. Behind a repartition a task waits
+	// as long again for each one before it. What comes then with an earlier time is late as after any record: choose more
+	// than records are ever late by, and than what is upstream ever stands still. 0: time is that of records alone.
+	IdleAdvance time.Duration
 	// OnError decides on what goes wrong with one record; nil is Fail for everything. Any worker may call it.
 	OnError func(context.Context, *RecordError) Decision
 	// Wrap is asked once for every node of every task that the instance opens, sources and sinks included, and returns the
@@ -130,6 +136,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("Config.AcceptableLag is %d, want 0 (10,000) or more", c.AcceptableLag)
 	case c.Warmups < 0:
 		return fmt.Errorf("Config.Warmups is %d, want 0 (2) or more", c.Warmups)
+	case c.IdleAdvance < 0:
+		return fmt.Errorf("Config.IdleAdvance is %s, want 0 (not at all) or more", c.IdleAdvance)
 	case c.MemoryBytes < 0:
 		return fmt.Errorf("Config.MemoryBytes is %d, want 0 (a quarter of the memory) or more", c.MemoryBytes)
 	}

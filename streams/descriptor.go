@@ -110,6 +110,12 @@ type Source struct {
 	// ResetBy is Reset by duration: without a committed offset the source begins at the first record that is no older than
 	// this, by the clock of the instance that begins, and at the log's end if there is none. 0: Reset counts.
 	ResetBy time.Duration
+	// MaxAhead is how far ahead of the wall clock a record's time may be, as Topic.Time gives it if there is that. A record that
+	// is further ahead is an error of its own ([ErrFutureTime], in phase Timing) that Config.OnError decides on: skipped, sent
+	// to a dead letter topic, or waited for by Retry until it is its time. Whatever the decision, it does not move stream
+	// time, which would make every record after it late. 0: any time is taken; brokers may have their own limit
+	// (message.timestamp.after.max.ms).
+	MaxAhead time.Duration
 	// Idle is how long a task waits, by the wall clock, for a partition of this source that has nothing while another one of
 	// its partitions has a record, before it takes the smallest timestamp of what is there. 0: only while the log has records
 	// of the partition that have not come yet, for up to a second. More: after that also as long as this, once; until the
@@ -122,6 +128,8 @@ func (s Source) check() error {
 	switch {
 	case s.Reset < engine.ResetDefault || s.Reset > engine.ResetNone:
 		return fmt.Errorf("Source.Reset is %d: Earliest, Latest or None", s.Reset)
+	case s.MaxAhead < 0:
+		return fmt.Errorf("Source.MaxAhead is %v: how far ahead a record may be, 0 for any", s.MaxAhead)
 	case s.ResetBy < 0:
 		return fmt.Errorf("Source.ResetBy is %v: how far back, more than 0", s.ResetBy)
 	case s.ResetBy > 0 && s.Reset != engine.ResetDefault:

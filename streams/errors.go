@@ -36,5 +36,11 @@ func Retry(after time.Duration) Decision { return engine.Retry(after) }
 // ErrMissingTopic is wrapped by the error of an application whose source topic does not exist.
 var ErrMissingTopic = engine.ErrMissingTopic
 
+// ErrNegativeTime is wrapped by the [RecordError] of a record whose timestamp lies before 1970.
+var ErrNegativeTime = engine.ErrNegativeTime
+
+// ErrFutureTime is wrapped by the [RecordError] of a record whose time is further ahead than Source.MaxAhead.
+var ErrFutureTime = engine.ErrFutureTime
+
 // ErrCopartition is wrapped by the error of an application that joins topics of different partition counts.
 var ErrCopartition = engine.ErrCopartition

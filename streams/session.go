@@ -221,6 +221,7 @@ func sessionInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *
 		n := &sessionNode[K, V, A]{node: node, w: w, st: st, trail: trailOf(o, d.spec.Name, out.key), steps: steps(node), flat: st.Flat(), raw: raw,
 			next: out.out.open(o), final: out.final, sealed: *out.sealed, clock: clockOf(o, out.clock(d, clock)), nullKey: nullTest[K]()}
 		n.start(o.task.Cursor())
+		o.task.OnAdvance(node.Index, n.clock.observed, n.advance)
 		return n.process
 	})
 }

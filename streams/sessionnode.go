@@ -185,6 +185,16 @@ func (n *sessionNode[K, V, A]) write(c *cursor, enc []byte, k K, at state.Span, 
 	return nil
 }
 
+// advance follows the observed time, which has gone on without a record.
+func (n *sessionNode[K, V, A]) advance(c *cursor) (closed bool, err error) {
+	if n.final {
+		closed = n.firstOpen()-1 > n.clock.closed
+		err = n.close(c)
+	}
+	n.st.Advance(*n.clock.observed)
+	return closed, err
+}
+
 // close passes on the results of the sessions that have closed since it was last called.
 func (n *sessionNode[K, V, A]) close(c *cursor) error {
 	last := n.firstOpen() - 1

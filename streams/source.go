@@ -166,7 +166,7 @@ func addSource[K, V any](b *Builder, t Topic[K, V], from []Source, into *stage[K
 		if err := f.check(); err != nil {
 			b.mistake("%s: %w", what, err)
 		}
-		def.spec.Reset, def.spec.ResetBy, def.spec.Idle = f.Reset, f.ResetBy, f.Idle
+		def.spec.Reset, def.spec.ResetBy, def.spec.Idle, def.spec.MaxAhead = f.Reset, f.ResetBy, f.Idle, f.MaxAhead
 	}
 	def.open = func(o *opening) engine.Source {
 		next := hooked(o, node, into.open(o))

@@ -137,6 +137,7 @@ func wireJoin[K, V, V2, R any](left *KStream[K, V], right *KStream[K, V2], j joi
 		n.right = newJoinSide(o, right, p.other, p.otherNode, after, before, grace, j.right)
 		n.right.kept = p.this == p.other
 		n.start(o.task.Cursor())
+		o.task.OnAdvance(merge.Index, n.observed, n.advance)
 		o.memo[out] = n
 		return n
 	}

@@ -203,6 +203,19 @@ func (s *joinSide[K, V]) advance(now int64) {
 	s.st.Advance(now)
 }
 
+// advance follows the observed time, which has gone on without a record.
+func (n *streamJoin[K, L, R, O]) advance(c *cursor) (any bool, err error) {
+	now := *n.observed
+	any = n.left.overdue(now) || n.right.overdue(now)
+	err = n.passed(c)
+	n.left.advance(now)
+	n.right.advance(now)
+	return any, err
+}
+
+// overdue reports whether records may wait whose window has passed.
+func (s *joinSide[K, V]) overdue(now int64) bool { return s.first < never-s.wait && s.first+s.wait < now }
+
 // lone is a record whose window has passed without a partner.
 type lone struct {
 	at    int64
@@ -246,7 +259,7 @@ func (n *streamJoin[K, L, R, O]) passed(c *cursor) error {
 // lonely collects, and takes off, the records of one side whose window has passed without a partner.
 func lonely[K, L, R, O, A, B any](c *cursor, n *streamJoin[K, L, R, O], s *joinSide[K, A], right bool, row pairing[K, A, B, O], out []lone) ([]lone, error) {
 	now := *n.observed
-	if s.first >= never-s.wait || s.first+s.wait >= now {
+	if !s.overdue(now) {
 		return out, nil
 	}
 	var rows []state.Row[K, []waiting[A]]

@@ -146,6 +146,7 @@ func wireSuppress[K, V any](from, to *stage[K, change[V]], d *storeDef, how supp
 		if err := n.load(); err != nil {
 			o.fail(fmt.Errorf("suppression %q: %w", n.Name, err))
 		}
+		o.task.OnAdvance(n.node.Index, n.observed, n.advance)
 		return n.process
 	})
 }

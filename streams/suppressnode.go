@@ -46,10 +46,8 @@ func (n *suppressing[K, V]) process(c *cursor, k K, ch change[V]) error {
 	if err := n.hold(c, k, ch); err != nil {
 		return unlessSkipped(err)
 	}
-	for len(n.due) > 0 && n.due[0].at <= *n.observed-n.wait {
-		if err := n.release(c); err != nil {
-			return err
-		}
+	if err := n.ripe(c); err != nil {
+		return err
 	}
 	for n.full() {
 		if n.FailWhenFull {
@@ -61,6 +59,23 @@ func (n *suppressing[K, V]) process(c *cursor, k K, ch change[V]) error {
 		}
 	}
 	return nil
+}
+
+// ripe sends what is due.
+func (n *suppressing[K, V]) ripe(c *cursor) error {
+	for len(n.due) > 0 && n.due[0].at <= *n.observed-n.wait {
+		if err := n.release(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// advance follows the observed time, which has gone on without an update.
+func (n *suppressing[K, V]) advance(c *cursor) (any bool, err error) {
+	held := len(n.due)
+	err = n.ripe(c)
+	return len(n.due) < held, err
 }
 
 func (n *suppressing[K, V]) full() bool {

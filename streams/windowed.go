@@ -133,6 +133,7 @@ func windowInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *s
 			next: out.out.open(o), final: out.final, clock: clockOf(o, out.clock(d, clock)), nullKey: nullTest[K](), late: late.open(o)}
 		n.sealed = *out.sealed
 		n.start(o.task.Cursor())
+		o.task.OnAdvance(node.Index, n.clock.observed, n.advance)
 		return n.process
 	})
 }

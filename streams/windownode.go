@@ -238,6 +238,16 @@ func (n *windowNode[K, V, A]) noEntry(c *cursor, enc []byte, k K, start int64, e
 	return noEntry(c, n.node, n.trail.key, enc, k, err, func(enc []byte, k K) (*state.Entry[K, A], error) { return n.st.Entry(enc, k, start) })
 }
 
+// advance follows the observed time, which has gone on without a record.
+func (n *windowNode[K, V, A]) advance(c *cursor) (closed bool, err error) {
+	if n.final {
+		closed = n.w.lastClosed(*n.clock.observed) > n.clock.closed
+		err = n.close(c)
+	}
+	n.st.Advance(*n.clock.observed)
+	return closed, err
+}
+
 // close passes on the results of the windows that have closed since it was last called.
 func (n *windowNode[K, V, A]) close(c *cursor) error {
 	last := n.w.lastClosed(*n.clock.observed)

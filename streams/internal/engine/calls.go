@@ -76,6 +76,7 @@ func (t *Task) Settle() (any bool, err error) {
 	}
 	saved := t.cur
 	t.dirty = true
+	t.awake()
 	for _, settle := range ended {
 		t.cur.reset()
 		if err := settle(); err != nil && t.dead == nil {

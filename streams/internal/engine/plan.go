@@ -108,6 +108,8 @@ type SourceSpec struct {
 	// Idle is how long the task waits for one of the source's partitions that has nothing, while another has records; 0: as
 	// long as the log has more of it, negative: not even that.
 	Idle time.Duration
+	// MaxAhead is how far ahead of the wall clock a record's time may be; 0: any.
+	MaxAhead time.Duration
 	// Group numbers the co-partition group within the sub-topology: the topics of one group must have equal partition
 	// counts. Negative: in none.
 	Group int

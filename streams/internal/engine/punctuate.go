@@ -52,13 +52,17 @@ func (s *schedule) reset() {
 
 func (s *schedule) due(now int64) bool { return s.set && now >= s.next }
 
-// Punctuate settles the calls that have ended, and runs the wall-clock punctuators that are due. An error is final.
+// Punctuate settles the calls that have ended, runs the wall-clock punctuators that are due, and moves stream time on where
+// nothing comes (Env.IdleAdvance). An error is final.
 func (t *Task) Punctuate(now time.Time) error {
 	if _, err := t.Settle(); err != nil {
 		return err
 	}
 	if ms := now.UnixMilli(); t.started && t.punct.wall.due(ms) {
 		t.punctuate(&t.punct.wall, ms)
+	}
+	if t.started && t.dead == nil {
+		t.advanceIdle(now)
 	}
 	return t.dead
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -27,6 +28,8 @@ type queue struct {
 	epoch    int32
 
 	end   int64         // the log's end as far as known: while position is below, records are on their way
+	sure  int64         // times up to this are not too far ahead, as of when the clock was last read
+	ahead time.Duration // SourceSpec.MaxAhead
 	idle  time.Duration // SourceSpec.Idle
 	lacks time.Time     // since when the task waits for records that are on their way; zero: it does not
 	idles time.Time     // since when it waits for records that may come
@@ -53,7 +56,7 @@ func (q *queue) ready(t *Task) bool {
 		}
 		r := q.recs[q.head]
 		if q.source.Time == nil {
-			if at := r.Timestamp.UnixMilli(); at >= 0 {
+			if at := r.Timestamp.UnixMilli(); at >= 0 && at <= q.sure {
 				q.headTime, q.known = at, true
 				return true
 			}
@@ -67,10 +70,13 @@ func (q *queue) ready(t *Task) bool {
 	}
 }
 
+// ErrFutureTime is wrapped by the error of a record whose time lies further ahead than its source allows.
+var ErrFutureTime = errors.New("timestamp too far ahead")
+
 // ErrNegativeTime is wrapped by the error of a record whose timestamp lies before 1970.
 var ErrNegativeTime = errors.New("negative timestamp")
 
-// odd makes the time of a head known that has an extractor, or a bad timestamp of its own. A head that is dropped is
+// odd makes the time of a head known that has an extractor, or a timestamp of its own that may be bad. A head that is dropped is
 // popped, and odd is false.
 func (q *queue) odd(t *Task, r *kgo.Record) bool {
 	c := &t.cur
@@ -87,6 +93,13 @@ func (q *queue) odd(t *Task, r *kgo.Record) bool {
 		} else if at < 0 {
 			err = fmt.Errorf("%w %d: the producer set none, or the topic is older than timestamps; "+
 				"give the source a time of its own (Topic.Time)", ErrNegativeTime, at)
+		}
+		if err == nil && at > q.sure {
+			now := t.env.Now()
+			if q.sure = now.Add(q.ahead).UnixMilli(); at > q.sure {
+				err = fmt.Errorf("%w: %s is %v after now, more than the %v that the source allows (Source.MaxAhead)", ErrFutureTime,
+					time.UnixMilli(at).UTC().Format(time.RFC3339), time.UnixMilli(at).Sub(now).Round(time.Millisecond), q.ahead)
+			}
 		}
 		if err == nil {
 			q.headTime, q.known = at, true
@@ -227,7 +240,10 @@ func (t *Task) queue(topic string, partition int32) *queue {
 
 func (t *Task) addQueue(source int, topic string, partition int32) *queue {
 	q := newQueue(source, topic, partition)
-	q.idle = t.sub.Sources[source].Idle
+	q.idle, q.ahead = t.sub.Sources[source].Idle, t.sub.Sources[source].MaxAhead
+	if q.ahead == 0 {
+		q.sure = math.MaxInt64
+	}
 	if t.instance != nil {
 		q.source = &t.instance.Sources[source]
 	}

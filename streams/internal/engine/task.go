@@ -36,6 +36,8 @@ type Env struct {
 	OnError ErrorPolicy        // nil: fail
 	Wrap    func(Node) Wrapper // hooks around nodes; nil: none
 	Logger  *slog.Logger
+	// IdleAdvance is how long after the last record, by the wall clock, stream time goes on without one; 0: it does not.
+	IdleAdvance time.Duration
 	// Globals are the global tables of this instance, which its tasks read; nil if the plan has none.
 	Globals *Globals
 }
@@ -116,6 +118,7 @@ type Task struct {
 	clocks     []observed
 	restored   []restoredTimes
 	calls      calls
+	idle       advances
 }
 
 // ErrNotStarted is returned by Process before Start.
@@ -125,6 +128,7 @@ var ErrNotStarted = errors.New("task is not started")
 func NewTask(p *Plan, sub *Sub, partition int32, env *Env) (*Task, error) {
 	t := &Task{id: TaskID{sub.ID, partition}, plan: p, sub: sub, env: env.withDefaults(), streamTime: -1}
 	t.cur.Task = t
+	t.idle.by = time.Duration(1+p.hops(sub.ID)) * env.IdleAdvance
 	for i, src := range sub.Sources {
 		for _, topic := range src.Topics {
 			t.addQueue(i, topic.In(env.AppID), partition)
@@ -162,6 +166,7 @@ func (t *Task) Start(metadata ...string) error {
 		q.source = &in.Sources[q.index]
 	}
 	t.started = true
+	t.awake()
 	return nil
 }
 
@@ -239,6 +244,7 @@ func (t *Task) Process(max int) (n int, err error) {
 	if n > 0 {
 		t.dirty = true
 		t.cur.reset()
+		t.awake()
 	}
 	return n, t.dead
 }

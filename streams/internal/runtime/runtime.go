@@ -54,6 +54,8 @@ type Config struct {
 
 	TransactionTimeout, SessionTimeout, HeartbeatInterval time.Duration // 0: the session's defaults
 
+	IdleAdvance time.Duration // see engine.Env
+
 	OnError    engine.ErrorPolicy               // nil: fail
 	Wrap       func(engine.Node) engine.Wrapper // nil: none
 	Logger     *slog.Logger

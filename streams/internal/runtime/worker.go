@@ -73,6 +73,7 @@ func newWorker(ctx context.Context, rt *Runtime, n int) *worker {
 	w.env = engine.Env{
 		AppID: rt.cfg.AppID, DB: rt.cfg.DB, Records: &w.pool, Slab: &w.slab, Partitions: rt.topics.partitions,
 		Now: time.Now, Sleep: w.sleep, Wake: w.wake, Context: ctx, OnError: rt.cfg.OnError, Wrap: rt.cfg.Wrap, Logger: w.log,
+		IdleAdvance: rt.cfg.IdleAdvance,
 		Globals: &rt.changes,
 	}
 	return w
@@ -327,6 +328,9 @@ func (w *worker) process() error {
 			}
 			if err := t.engine.Punctuate(time.Now()); err != nil {
 				return w.taskError(t, err)
+			}
+			if t.engine.TakeAdvanced() {
+				t.wrote = true // the times that were observed are to be committed, with some position
 			}
 			if t.engine.Dirty() {
 				w.moved = true
