@@ -36,8 +36,9 @@ type restoreJob struct {
 	cancel context.CancelFunc
 	notify func(*restoreJob) // called once, when done is closed
 
-	done chan struct{}
-	err  error // valid after done
+	begun atomic.Bool // somebody brings the stores, or has given up to
+	done  chan struct{}
+	err   error // valid after done
 
 	// Results, valid after done without err.
 	bounds *bounds
@@ -72,6 +73,9 @@ func (r *restorer) begin(jobs []*restoreJob) {
 	defer cancel()
 	for _, j := range jobs { // all gone: nobody needs the answers
 		defer context.AfterFunc(j.ctx, func() {
+			if j.begun.CompareAndSwap(false, true) {
+				j.finish(j.ctx.Err()) // its task is given up, and does not wait for what the others ask
+			}
 			for _, other := range jobs {
 				if other.ctx.Err() == nil {
 					return
@@ -101,6 +105,9 @@ func (r *restorer) begin(jobs []*restoreJob) {
 		b, err = askBounds(ctx, r.cfg, r.topics.admin, inputs, changelogs)
 	}
 	for _, j := range jobs {
+		if !j.begun.CompareAndSwap(false, true) {
+			continue
+		}
 		if err != nil {
 			j.finish(err)
 			continue

@@ -162,11 +162,6 @@ func (w *worker) drop(clean bool) error {
 			}
 		}
 	}
-	for _, t := range w.tasks { // those that were taken together are restored together: none ends alone
-		if t.job != nil {
-			t.job.cancel()
-		}
-	}
 	var errs []error
 	for _, t := range w.tasks {
 		errs = append(errs, w.give(t))
