@@ -20,8 +20,8 @@ type cogroupPart[K, A any] interface {
 	ready(d *storeDef) *graph.Node
 	key() serde.Serde[K]
 	plain(out *KTable[K, A], d *storeDef, node *graph.Node, zero func() A)
-	windows(out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w Windows, clock string, zero func() A)
-	sessions(out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w SessionWindows, clock string, zero func() A, merge func(K, A, A) (A, error))
+	windows(out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w Windows, clock string, late lateInputs, zero func() A)
+	sessions(out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w SessionWindows, clock string, late lateInputs, zero func() A, merge func(K, A, A) (A, error))
 }
 
 type cogroupInput[K, V, A any] struct {
@@ -56,14 +56,14 @@ func (p *cogroupInput[K, V, A]) plain(out *KTable[K, A], d *storeDef, node *grap
 	})
 }
 
-func (p *cogroupInput[K, V, A]) windows(out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w Windows, clock string, zero func() A) {
+func (p *cogroupInput[K, V, A]) windows(out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w Windows, clock string, late lateInputs, zero func() A) {
 	null := nullTest[A]()
-	windowInput(p.in, out, d, node, w, clock, nil, func(node *graph.Node) step[K, V, A] { return folding(node, null, zero, p.add) })
+	windowInput(p.in, out, d, node, w, clock, lateOf(late, p.g), func(node *graph.Node) step[K, V, A] { return folding(node, null, zero, p.add) })
 }
 
-func (p *cogroupInput[K, V, A]) sessions(out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w SessionWindows, clock string, zero func() A, merge func(K, A, A) (A, error)) {
+func (p *cogroupInput[K, V, A]) sessions(out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w SessionWindows, clock string, late lateInputs, zero func() A, merge func(K, A, A) (A, error)) {
 	null := nullTest[A]()
-	sessionInput(p.in, out, d, node, w, clock, func(node *graph.Node) sessionSteps[K, V, A] {
+	sessionInput(p.in, out, d, node, w, clock, lateOf(late, p.g), func(node *graph.Node) sessionSteps[K, V, A] {
 		return sessionSteps[K, V, A]{add: folding(node, null, zero, p.add), merge: merging(node, zero, merge)}
 	})
 }
@@ -121,6 +121,7 @@ type TimeWindowedCogroupedKStream[K, A any] struct {
 	c     *CogroupedKStream[K, A]
 	w     Windows
 	final bool
+	late  lateInputs
 }
 
 // WindowedBy parts each group by windows.
@@ -129,7 +130,7 @@ func (c *CogroupedKStream[K, A]) WindowedBy(w Windows) *TimeWindowedCogroupedKSt
 		c.b.mistake("WindowedBy: %w", err)
 		w = Tumbling(time.Second)
 	}
-	return &TimeWindowedCogroupedKStream[K, A]{c: c, w: w}
+	return &TimeWindowedCogroupedKStream[K, A]{c: c, w: w, late: lateInputs{}}
 }
 
 // Final is as TimeWindowedKStream.Final. A window closes when the latest record of all streams has passed it.
@@ -137,7 +138,13 @@ func (w *TimeWindowedCogroupedKStream[K, A]) Final() *TimeWindowedCogroupedKStre
 	if w.w.kind == unlimited || w.w.kind == custom {
 		w.c.b.mistake("Final: unlimited and custom windows have no final results")
 	}
-	return &TimeWindowedCogroupedKStream[K, A]{c: w.c, w: w.w, final: true}
+	return &TimeWindowedCogroupedKStream[K, A]{c: w.c, w: w.w, final: true, late: w.late}
+}
+
+// Late is the stream of the records of one of the cogroup's streams, of, that came too late for at least one of their
+// windows. They are counted as well.
+func (w *TimeWindowedCogroupedKStream[K, A]) Late[V any](of *KGroupedStream[K, V]) *KStream[K, V] {
+	return lateInput(w.c, w.late, of)
 }
 
 // Aggregate folds the streams into one table of windows. See TimeWindowedKStream.Aggregate.
@@ -146,7 +153,7 @@ func (w *TimeWindowedCogroupedKStream[K, A]) Aggregate(into WindowStore[K, A], z
 	parts, merged := w.c.nodes(d)
 	out := w.w.table[K, A](w.c.b, d, merged, w.final)
 	for i, p := range w.c.parts {
-		p.windows(out, d, parts[i], w.w, cogroupClock(d, i), zero)
+		p.windows(out, d, parts[i], w.w, cogroupClock(d, i), w.late, zero)
 	}
 	return out
 }
@@ -165,6 +172,7 @@ type SessionWindowedCogroupedKStream[K, A any] struct {
 	c     *CogroupedKStream[K, A]
 	w     SessionWindows
 	final bool
+	late  lateInputs
 }
 
 // WindowedBySession parts each group into sessions.
@@ -173,12 +181,17 @@ func (c *CogroupedKStream[K, A]) WindowedBySession(w SessionWindows) *SessionWin
 		c.b.mistake("WindowedBySession: %w", err)
 		w = Session(time.Second)
 	}
-	return &SessionWindowedCogroupedKStream[K, A]{c: c, w: w}
+	return &SessionWindowedCogroupedKStream[K, A]{c: c, w: w, late: lateInputs{}}
 }
 
 // Final is as SessionWindowedKStream.Final. A session closes when the latest record of all streams has passed it.
 func (w *SessionWindowedCogroupedKStream[K, A]) Final() *SessionWindowedCogroupedKStream[K, A] {
-	return &SessionWindowedCogroupedKStream[K, A]{c: w.c, w: w.w, final: true}
+	return &SessionWindowedCogroupedKStream[K, A]{c: w.c, w: w.w, final: true, late: w.late}
+}
+
+// Late is as TimeWindowedCogroupedKStream.Late, of the records that came too late for any session.
+func (w *SessionWindowedCogroupedKStream[K, A]) Late[V any](of *KGroupedStream[K, V]) *KStream[K, V] {
+	return lateInput(w.c, w.late, of)
 }
 
 // Aggregate folds the streams into one table of sessions. See SessionWindowedKStream.Aggregate.
@@ -187,7 +200,7 @@ func (w *SessionWindowedCogroupedKStream[K, A]) Aggregate(into SessionStore[K, A
 	parts, merged := w.c.nodes(d)
 	out := w.w.table[K, A](w.c.b, d, merged, w.final)
 	for i, p := range w.c.parts {
-		p.sessions(out, d, parts[i], w.w, cogroupClock(d, i), zero, merge)
+		p.sessions(out, d, parts[i], w.w, cogroupClock(d, i), w.late, zero, merge)
 	}
 	return out
 }

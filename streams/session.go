@@ -84,6 +84,7 @@ type SessionWindowedKStream[K, V any] struct {
 	g     *KGroupedStream[K, V]
 	w     SessionWindows
 	final bool
+	late  *lateRecords[K, V]
 }
 
 // WindowedBySession parts each group into sessions.
@@ -92,7 +93,7 @@ func (g *KGroupedStream[K, V]) WindowedBySession(w SessionWindows) *SessionWindo
 		g.s.b.mistake("WindowedBySession: %w", err)
 		w = Session(time.Second)
 	}
-	return &SessionWindowedKStream[K, V]{g: g, w: w}
+	return &SessionWindowedKStream[K, V]{g: g, w: w, late: &lateRecords[K, V]{g: g}}
 }
 
 // Final passes each session's result on once: when nothing can change it any more. Results come in the order of the
@@ -102,6 +103,9 @@ func (w *SessionWindowedKStream[K, V]) Final() *SessionWindowedKStream[K, V] {
 	out.final = true
 	return &out
 }
+
+// Late is the stream of the records that came too late for any session. They are counted as well.
+func (w *SessionWindowedKStream[K, V]) Late() *KStream[K, V] { return w.late.stream() }
 
 // Count counts the records of each session, those with a null value included.
 func (w *SessionWindowedKStream[K, V]) Count(into SessionStore[K, int64]) *WindowedKTable[K, int64] {
@@ -183,7 +187,7 @@ func sessionAggregate[K, V, A any](w *SessionWindowedKStream[K, V], into Session
 	in := w.g.ready(d)
 	out := w.w.table[K, A](b, d, b.g.Add(graph.Processor, name, in.node), w.final)
 	d.own(b, out.node)
-	sessionInput(in, out, d, out.node, w.w, d.spec.Name, steps)
+	sessionInput(in, out, d, out.node, w.w, d.spec.Name, w.late, steps)
 	return out
 }
 
@@ -211,7 +215,8 @@ func (w SessionWindows) table[K, A any](b *Builder, d *storeDef, node *graph.Nod
 
 // sessionInput wires a stream to the table that it is aggregated into. clock names the node's observed time.
 func sessionInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *storeDef, node *graph.Node, w SessionWindows, clock string,
-	steps func(*graph.Node) sessionSteps[K, V, A]) {
+	late *lateRecords[K, V], steps func(*graph.Node) sessionSteps[K, V, A]) {
+	late.from(node)
 	raw := sameBytes(in.raw, out.key)
 	in.out.to(node, func(o *opening) fn[K, V] {
 		st := typedStore[*state.SessionStore[K, A]](o, d.spec.Name)
@@ -219,7 +224,7 @@ func sessionInput[K, V, A any](in *KStream[K, V], out *WindowedKTable[K, A], d *
 			return nil
 		}
 		n := &sessionNode[K, V, A]{node: node, w: w, st: st, trail: trailOf(o, d.spec.Name, out.key), steps: steps(node), flat: st.Flat(), raw: raw,
-			next: out.out.open(o), final: out.final, sealed: *out.sealed, clock: clockOf(o, out.clock(d, clock)), nullKey: nullTest[K]()}
+			next: out.out.open(o), final: out.final, sealed: *out.sealed, clock: clockOf(o, out.clock(d, clock)), nullKey: nullTest[K](), late: late.open(o)}
 		n.start(o.task.Cursor())
 		o.task.OnAdvance(node.Index, n.clock.observed, n.advance)
 		return n.process

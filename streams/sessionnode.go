@@ -17,6 +17,7 @@ type sessionNode[K, V, A any] struct {
 	trail   *trail[K]
 	steps   sessionSteps[K, V, A]
 	next    fn[Windowed[K], change[A]]
+	late    fn[K, V] // nil: nobody asks for them
 	nullKey func(K) bool
 	clock   *clock // closed: the last end whose final results have gone out
 	final   bool
@@ -96,6 +97,9 @@ func (n *sessionNode[K, V, A]) add(c *cursor, k K, v V) error {
 	}
 	if merged.End < n.open {
 		c.Task.Counters.Late++
+		if n.late != nil {
+			return n.late(c, k, v)
+		}
 		return nil
 	}
 	agg, has, err := n.combine(c, enc, k, v)

@@ -214,7 +214,9 @@ func (n *streamJoin[K, L, R, O]) advance(c *cursor) (any bool, err error) {
 }
 
 // overdue reports whether records may wait whose window has passed.
-func (s *joinSide[K, V]) overdue(now int64) bool { return s.first < never-s.wait && s.first+s.wait < now }
+func (s *joinSide[K, V]) overdue(now int64) bool {
+	return s.first < never-s.wait && s.first+s.wait < now
+}
 
 // lone is a record whose window has passed without a partner.
 type lone struct {

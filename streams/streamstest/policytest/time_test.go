@@ -55,7 +55,9 @@ func TestRecordsFromTheFutureAreDecidedOn(t *testing.T) {
 // The guard is about event time, and each source has its own.
 func TestFutureTimesOfAnExtractor(t *testing.T) {
 	var b streams.Builder
-	far := func(r streams.Record[string, string], _ time.Time) (time.Time, error) { return r.Time.Add(24 * time.Hour), nil }
+	far := func(r streams.Record[string, string], _ time.Time) (time.Time, error) {
+		return r.Time.Add(24 * time.Hour), nil
+	}
 	b.Stream(topic{Name: "guarded", Time: far}, streams.Source{MaxAhead: time.Hour}).
 		Merge(b.Stream(topic{Name: "free", Time: far})).
 		To(topic{Name: "out"})
