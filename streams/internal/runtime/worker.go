@@ -74,7 +74,7 @@ func newWorker(ctx context.Context, rt *Runtime, n int) *worker {
 		AppID: rt.cfg.AppID, DB: rt.cfg.DB, Records: &w.pool, Slab: &w.slab, Partitions: rt.topics.partitions,
 		Now: time.Now, Sleep: w.sleep, Wake: w.wake, Context: ctx, OnError: rt.cfg.OnError, Wrap: rt.cfg.Wrap, Logger: w.log,
 		IdleAdvance: rt.cfg.IdleAdvance,
-		Globals: &rt.changes,
+		Globals:     &rt.changes,
 	}
 	return w
 }
