@@ -57,6 +57,23 @@ func (s *Shard) Restore(recs []Restored, pos Position) error {
 	return nil
 }
 
+// CheckKey reports what is wrong with the key of a changelog record, which Restore would not take: an ErrCorrupt. Any
+// goroutine may call it.
+func (s *Shard) CheckKey(k []byte) error {
+	switch {
+	case s.sessions && len(k) < 16:
+		return fmt.Errorf("%w: session key of %d bytes, want at least 16", ErrCorrupt, len(k))
+	case s.sessions || !s.windowed:
+	case len(k) < 12:
+		return fmt.Errorf("%w: window key of %d bytes, want at least 12", ErrCorrupt, len(k))
+	default:
+		if seq := binary.BigEndian.Uint32(k[len(k)-4:]); seq != 0 {
+			return fmt.Errorf("%w: window key with sequence %d, want 0", ErrCorrupt, seq)
+		}
+	}
+	return nil
+}
+
 // localKeys returns the records' keys as Pebble has them, sorted, and of each key the last record only.
 func (s *Shard) localKeys(recs []Restored) ([]restoredKey, error) {
 	size := 0
@@ -71,18 +88,15 @@ func (s *Shard) localKeys(recs []Restored) ([]restoredKey, error) {
 		k := recs[i].Key
 		if s.sessions {
 			n := len(k) - 16
-			if n < 0 {
-				return nil, fmt.Errorf("%w: session key of %d bytes, want at least 16", ErrCorrupt, len(k))
+			if err := s.CheckKey(k); err != nil {
+				return nil, err
 			}
 			arena = append(append(arena, k[n:n+8]...), k[:n]...)
 			k = k[n+8:]
 		} else if s.windowed {
 			n := len(k) - 12
-			if n < 0 {
-				return nil, fmt.Errorf("%w: window key of %d bytes, want at least 12", ErrCorrupt, len(k))
-			}
-			if seq := binary.BigEndian.Uint32(k[n+8:]); seq != 0 {
-				return nil, fmt.Errorf("%w: window key with sequence %d, want 0", ErrCorrupt, seq)
+			if err := s.CheckKey(k); err != nil {
+				return nil, err
 			}
 			arena = append(arena, k[n:n+8]...)
 			k = k[:n]

@@ -42,6 +42,11 @@ type StoreOptions struct {
 	KeepOld bool
 	// KeepUnchanged writes, logs and forwards updates that change nothing.
 	KeepUnchanged bool
+	// Refused is asked about a value that does not encode, in Flush, and with NoBuffer in Set and Remove. cause is what the
+	// serde says, a *PanicError if it panicked; attempt counts from 1; key is the row's. With again the value is encoded once
+	// more; without, and without an error, the change is left out: the row is as it was at the last Seal, with NoBuffer as it
+	// was before the change. An error, and without Refused cause, ends the call.
+	Refused func(key []byte, attempt int, cause error) (again bool, err error)
 	// Now is the time in milliseconds that Put and Delete write: that of the current record. Nil: zero.
 	Now func() int64
 	// Size and Retention are a window store's. Windows are out of reach once start + Retention <= the time given to

@@ -457,7 +457,9 @@ func decodeValue[V any](val serde.Serde[V], at serde.Place, raw []byte) (ts int6
 	if len(raw) < 8 {
 		return 0, v, fmt.Errorf("%w: stored %s has %d bytes, want at least 8", ErrCorrupt, at, len(raw))
 	}
-	v, err = val.Decode(at, raw[8:])
+	if v, err = val.Decode(at, raw[8:]); err != nil {
+		err = fmt.Errorf("%w: %w", ErrUndecodable, err)
+	}
 	return int64(binary.BigEndian.Uint64(raw)), v, err
 }
 

@@ -158,8 +158,8 @@ func (s *table[K, V]) write(e *Entry[K, V], log func(key, value []byte, ts int64
 	b = s.enc(b, e)
 	valAt := len(b)
 	if e.Exists {
-		t, err := s.val.Append(binary.BigEndian.AppendUint64(b, uint64(e.Time)), s.valAt, e.Value)
-		if err != nil {
+		t, ok, err := s.encoded(binary.BigEndian.AppendUint64(b, uint64(e.Time)), e)
+		if err != nil || !ok {
 			return false, err
 		}
 		if t == nil {

@@ -95,7 +95,7 @@ func (s *table[K, V]) keep(e *Entry[K, V], buf *[]byte) (oldValue[V], error) {
 	case !e.Exists:
 	case s.flat:
 		o.value = e.Value
-	case s.opt.KeepUnchanged && !s.opt.KeepOld:
+	case s.opt.KeepUnchanged && !s.opt.KeepOld && !(s.opt.NoBuffer && s.opt.Refused != nil):
 		o.kept = false
 	default:
 		if *buf == nil {
@@ -161,7 +161,13 @@ func (s *table[K, V]) sendNow(e *Entry[K, V], first bool) error {
 	if e.Exists {
 		var err error
 		if enc, err = s.encodeValue(e.Value); err != nil {
-			return err
+			var ok bool
+			if enc, ok, err = s.again(s.valBuf[:0], e, err); err != nil {
+				return err
+			}
+			if !ok {
+				return s.putBack(e, first)
+			}
 		}
 		e.Exists = enc != nil
 	}
@@ -185,7 +191,7 @@ func (s *table[K, V]) encodeValue(v V) ([]byte, error) {
 	if s.valBuf == nil {
 		s.valBuf = make([]byte, 0, 64)
 	}
-	b, err := s.val.Append(s.valBuf[:0], s.valAt, v)
+	b, err := s.append(s.valBuf[:0], v)
 	if b != nil {
 		s.valBuf = b
 	}

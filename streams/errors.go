@@ -8,9 +8,10 @@ import (
 
 // RecordError is what went wrong with one record. Node is the node of the topology, Task the task (for example 0_3),
 // Phase what was being done: decode, process, encode, timestamp or produce. Topic, Partition and Offset say where the
-// record lies that was being processed; Key and Value are its bytes and must not be changed. Where there is none (in a
-// punctuator, or in the update of a table at the commit) Topic is empty, and Partition and Offset are -1. Attempt counts
-// from 1. Err is the cause; of a panic it is a [PanicError].
+// record lies that was being processed; Key and Value are its bytes and must not be changed. Where there is none Offset is
+// -1: of a table's update at the commit Store names the table's store, Key is the row's, and Topic and Partition are its
+// changelog's, if it has one; in a punctuator Topic is empty and Partition -1. While a store is restored, Store names it, and
+// the rest is about the changelog's record. Attempt counts from 1. Err is the cause; of a panic it is a [PanicError].
 type RecordError = engine.RecordError
 
 // PanicError is the cause of a RecordError when a function of the topology panicked. Stack is the goroutine's, as text.
@@ -27,7 +28,8 @@ func Fail() Decision { return engine.Fail() }
 func Skip() Decision { return engine.Skip() }
 
 // DeadLetter is Skip, and writes the source record as it came to topic, in the same transaction, with the headers
-// __streams.errors.exception, .message, .stacktrace, .topic, .partition and .offset that Kafka Streams writes.
+// __streams.errors.exception, .message, .stacktrace, .topic, .partition and .offset that Kafka Streams writes. Of an update at
+// the commit it writes what is known: the row's key, the changelog's topic and partition, and __streams.errors.store.
 func DeadLetter(topic string) Decision { return engine.DeadLetter(topic) }
 
 // Retry calls the failing function again after that time. The task waits meanwhile; mind the transaction timeout.

@@ -2,6 +2,7 @@ package streams
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/state"
@@ -28,14 +29,17 @@ func (t *kept[K, V]) set(c *cursor, enc []byte, k K, v V, has bool, at int64) er
 	return t.write(c, e, enc, v, has, at)
 }
 
-// noEntry settles an error of a store's Entry: a key that does not encode is that record's error, anything else ends the
-// task. Its own error is errSkipped or final.
+// noEntry settles an error of a store's Entry: a key that does not encode, and a row that does not decode, is the error of
+// the record in hand, anything else ends the task. Its own error is errSkipped or final.
 func noEntry[K, E any](c *cursor, n *graph.Node, s serde.Serde[K], enc []byte, k K, cause error, get func([]byte, K) (E, error)) (e E, err error) {
 	for attempt := 1; ; attempt++ {
-		if enc != nil || encodes(s, k) {
+		phase := engine.Encoding
+		if errors.Is(cause, state.ErrUndecodable) {
+			phase = engine.Decoding
+		} else if enc != nil || encodes(s, k) {
 			return e, storeFailed(c, n, cause)
 		}
-		again, err := c.Fail(n.Name, engine.Encoding, attempt, cause)
+		again, err := c.Fail(n.Name, phase, attempt, cause)
 		if err != nil {
 			return e, err
 		}

@@ -48,7 +48,7 @@ func declareSession[K, V any](b *Builder, s SessionStore[K, V], key serde.Serde[
 	}
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
 		return state.OpenSession(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer,
-			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Retention: retention})
+			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Refused: d.refused(t), Retention: retention})
 	}
 	return d
 }

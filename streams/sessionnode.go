@@ -41,6 +41,7 @@ func (n *sessionNode[K, V, A]) start(c *cursor) {
 	n.st.OnUpdate(func(u state.Update[state.SessionKey[K], A]) error {
 		at, headers := c.Time, c.Headers
 		c.Time, c.Headers = u.Start, n.trail.of(u.KeyBytes, u.Start)
+		c.Key = u.KeyBytes
 		err := n.next(c, sessionOf(u.Key, u.Start), change[A]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
 		c.Time, c.Headers = at, headers
 		return err

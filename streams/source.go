@@ -105,6 +105,19 @@ func (s *reader[K, V]) both(r *kgo.Record) (k K, v V, null bool, err error) {
 	return k, v, false, err
 }
 
+// check finds fault with a record that is replayed into the store of a table, as it would be found when it is processed. Any
+// goroutine may call it.
+func (s *reader[K, V]) check(r *kgo.Record) error {
+	if at := r.Timestamp.UnixMilli(); at < 0 {
+		return fmt.Errorf("%w %d", ErrNegativeTime, at)
+	}
+	if r.Key == nil && !s.key.nulls {
+		return nil // it is left out anyway
+	}
+	_, _, _, err := s.both(r)
+	return err
+}
+
 // eventTime decodes a record ahead of its turn, to ask the user's function for its time.
 func (s *reader[K, V]) eventTime(r *kgo.Record, partition int64) (int64, error) {
 	k, v, null, err := s.both(r)

@@ -31,7 +31,7 @@ func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val s
 	d.spec.Key, d.spec.Value = key, val
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
 		return state.OpenKeyValue(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer || d.unbuffered,
-			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t)})
+			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Refused: d.refused(t)})
 	}
 	return d
 }
@@ -53,7 +53,7 @@ func declareWindow[K, V any](b *Builder, s WindowStore[K, V], key serde.Serde[K]
 	}
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
 		return state.OpenWindow(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer,
-			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Size: size, Retention: retention})
+			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Refused: d.refused(t), Size: size, Retention: retention})
 	}
 	return d
 }
@@ -90,6 +90,19 @@ func newStoreDef(b *Builder, name string, kind engine.StoreKind, inMemory, noCha
 	}
 	b.stores = append(b.stores, d)
 	return d
+}
+
+// refused applies the error policy to the store's values that do not encode. Its node is the table's, or the first that uses
+// the store.
+func (d *storeDef) refused(t *engine.Task) func(key []byte, attempt int, cause error) (again bool, err error) {
+	node := d.spec.Name
+	switch {
+	case d.owner != nil:
+		node = d.owner.Name
+	case len(d.users) > 0:
+		node = d.users[0].Name
+	}
+	return t.Refused(node, d.spec.Name)
 }
 
 // recordTime is the time that a processor's writes have: that of the record in hand.

@@ -66,6 +66,7 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 	d := declareStore(b, into, key, val)
 	if b.Optimize && t.Pattern == "" && len(t.Also) == 0 {
 		d.spec.Changelog, d.spec.FromSource = engine.Topic{Name: t.Name}, true
+		d.spec.Check = (&reader[K, V]{key: newDecoder(key, t.Name, true), val: newDecoder(val, t.Name, false)}).check
 	}
 	def.spec.Table = into.Name
 	out.keep(d)
@@ -143,6 +144,7 @@ func (t *KTable[K, V]) storeNamed(o *opening, name string) *kept[K, V] {
 	out.st.OnUpdate(func(u state.Update[K, V]) error {
 		at, headers := c.Time, c.Headers
 		c.Time, c.Headers = u.Time, out.of(u.KeyBytes, 0)
+		c.Key = u.KeyBytes
 		err := next(c, u.Key, change[V]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
 		c.Time, c.Headers = at, headers
 		return err

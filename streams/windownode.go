@@ -46,6 +46,7 @@ func (n *windowNode[K, V, A]) start(c *cursor) {
 	n.st.OnUpdate(func(u state.Update[K, A]) error {
 		at, headers := c.Time, c.Headers
 		c.Time, c.Headers = u.Time, n.trail.of(u.KeyBytes, u.Start)
+		c.Key = u.KeyBytes
 		err := n.next(c, n.key(u.Key, u.Start), change[A]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
 		c.Time, c.Headers = at, headers
 		return err

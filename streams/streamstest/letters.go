@@ -14,6 +14,7 @@ type Letter struct {
 	From       string           // its topic
 	Partition  int32
 	Offset     int64
+	Store      string // whose row it was, where there was no record at hand: then Key is the row's and From the changelog
 	Exception  string // the cause's type
 	Message    string
 }
@@ -36,6 +37,8 @@ func (d *Driver) Letters(topicName string) []Letter {
 				l.Exception = value
 			case "message":
 				l.Message = value
+			case "store":
+				l.Store = value
 			case "topic":
 				l.From = value
 			case "partition":

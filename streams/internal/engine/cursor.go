@@ -9,6 +9,11 @@ type Cursor struct {
 	Headers []kgo.RecordHeader
 	Record  *kgo.Record // the source record in hand; nil in punctuators and while stores are flushed
 	Task    *Task
+
+	// Store and Key are the row whose update is on its way, while stores are flushed: its store, and its encoded key, which is
+	// valid until the stores are sealed.
+	Store string
+	Key   []byte
 }
 
-func (c *Cursor) reset() { c.Record, c.Headers, c.Time = nil, nil, 0 }
+func (c *Cursor) reset() { c.Record, c.Headers, c.Time, c.Store, c.Key = nil, nil, 0, "", nil }

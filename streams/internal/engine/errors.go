@@ -1,14 +1,17 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"strconv"
 	"time"
 
 	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/state"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -28,6 +31,7 @@ type RecordError struct {
 	Node      string
 	Task      string
 	Phase     Phase
+	Store     string
 	Topic     string
 	Partition int32
 	Offset    int64
@@ -39,6 +43,9 @@ type RecordError struct {
 
 // Error says what failed, and where the record lies.
 func (e *RecordError) Error() string {
+	if e.Store != "" && e.Offset < 0 {
+		return fmt.Sprintf("%s (task %s) in %s of store %q, key %q: %v", e.Node, e.Task, e.Phase, e.Store, clip(e.Key), e.Err)
+	}
 	if e.Topic == "" {
 		return fmt.Sprintf("%s (task %s) in %s: %v", e.Node, e.Task, e.Phase, e.Err)
 	}
@@ -57,19 +64,7 @@ func clip(b []byte) []byte {
 }
 
 // PanicError is the cause of a RecordError when user code panicked.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-// Error gives the panic's value and where it happened.
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
-
-// Unwrap returns the panic's value if that was an error.
-func (e *PanicError) Unwrap() error {
-	err, _ := e.Value.(error)
-	return err
-}
+type PanicError = state.PanicError
 
 // Recover is to be deferred around a call of user code: it turns a panic into an error with its stack.
 func Recover(err *error) {
@@ -149,9 +144,42 @@ func (c *Cursor) Fail(node string, phase Phase, attempt int, cause error) (again
 		return true, nil
 	}
 	re := &RecordError{Node: node, Task: t.id.String(), Phase: phase, Partition: -1, Offset: -1, Attempt: attempt, Err: cause}
-	if r := c.Record; r != nil {
+	switch r := c.Record; {
+	case r != nil:
 		re.Topic, re.Partition, re.Offset, re.Key, re.Value = r.Topic, r.Partition, r.Offset, r.Key, r.Value
+	case c.Store != "":
+		re.Store, re.Key = c.Store, c.Key
+		re.Topic, re.Partition = t.changelog(c.Store), t.id.Partition
 	}
+	return c.settle(re)
+}
+
+// changelog names the changelog topic of a store; empty if it has none.
+func (t *Task) changelog(store string) string {
+	for _, s := range t.sub.Stores {
+		if s.Name == store && s.Changelog.Name != "" {
+			return s.Changelog.In(t.env.AppID)
+		}
+	}
+	return ""
+}
+
+// Refused applies the error policy to values of a store that do not encode: state.StoreOptions.Refused. With a record in
+// hand the error is that record's; at a commit it is that of the store's row.
+func (t *Task) Refused(node, store string) func(key []byte, attempt int, cause error) (again bool, err error) {
+	return func(key []byte, attempt int, cause error) (bool, error) {
+		c := &t.cur
+		wasStore, wasKey := c.Store, c.Key
+		c.Store, c.Key = store, key
+		again, err := c.Fail(node, Encoding, attempt, cause)
+		c.Store, c.Key = wasStore, wasKey
+		return again, err
+	}
+}
+
+// settle does what the error policy says of an error.
+func (c *Cursor) settle(re *RecordError) (again bool, err error) {
+	t := c.Task
 	d := t.decide(re)
 	switch d.kind {
 	case retry:
@@ -165,8 +193,8 @@ func (c *Cursor) Fail(node string, phase Phase, attempt int, cause error) (again
 	case deadLetter:
 		if t.sub.Global {
 			t.Counters.Skipped++
-			t.env.Logger.Warn("a global table sends no dead letters, and skips the record", "node", node, "topic", re.Topic,
-				"partition", re.Partition, "offset", re.Offset, "error", cause)
+			t.env.Logger.Warn("a global table sends no dead letters, and skips the record", "node", re.Node, "topic", re.Topic,
+				"partition", re.Partition, "offset", re.Offset, "error", re.Err)
 			return false, nil
 		}
 		t.Counters.DeadLetters++
@@ -176,17 +204,49 @@ func (c *Cursor) Fail(node string, phase Phase, attempt int, cause error) (again
 	return false, t.die(re)
 }
 
-func (t *Task) decide(re *RecordError) (d Decision) {
-	if t.env.OnError == nil {
+func (t *Task) decide(re *RecordError) Decision {
+	return decide(t.env.Context, t.env.OnError, t.env.Logger, re)
+}
+
+func decide(ctx context.Context, policy ErrorPolicy, log *slog.Logger, re *RecordError) (d Decision) {
+	if policy == nil {
 		return Fail()
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			t.env.Logger.Error("OnError panicked", "task", re.Task, "node", re.Node, "panic", v)
+			log.Error("OnError panicked", "task", re.Task, "node", re.Node, "panic", v)
 			d = Fail()
 		}
 	}()
-	return t.env.OnError(t.env.Context, re)
+	return policy(ctx, re)
+}
+
+// Admit applies the error policy to a record that is to be replayed into a store, where check finds fault with it: it says
+// whether the record is to be taken. A dead letter is a skip here: nothing is written while state is restored, and of a
+// source topic's record there has been one. An error ends the application. sleep waits for a retry.
+func Admit(ctx context.Context, policy ErrorPolicy, log *slog.Logger, sleep func(time.Duration) error, re *RecordError, check func() error) (bool, error) {
+	for re.Attempt = 1; ; re.Attempt++ {
+		err := guard(func(int64) error { return check() }, 0)
+		if err == nil {
+			return true, nil
+		}
+		re.Err = err
+		wait := min(10*time.Millisecond<<min(re.Attempt, 10), 5*time.Second)
+		if !errors.Is(err, serde.ErrUnavailable) {
+			d := decide(ctx, policy, log, re)
+			switch d.kind {
+			case fail:
+				return false, re
+			case skip, deadLetter:
+				log.Warn("a record is left out of a restored store", "error", re)
+				return false, nil
+			}
+			wait = d.after
+		}
+		if err := sleep(wait); err != nil {
+			return false, err
+		}
+	}
 }
 
 // Die ends the task with an error that no policy applies to: of a store, say. It returns the error, marked as final.
@@ -206,8 +266,9 @@ func (t *Task) die(err error) error {
 	return t.dead
 }
 
-// sendDeadLetter writes the source record as it came, with Kafka's headers. Where there is no source record (a
-// punctuator, a table's update at the commit) the letter has the headers alone.
+// sendDeadLetter writes the source record as it came, with Kafka's headers. Where there is no source record the letter has
+// what is known: of a table's update at the commit the row's key, the changelog's topic and partition, and the store in a
+// header of Leat's own; of a punctuator nothing.
 func (t *Task) sendDeadLetter(topic string, src *kgo.Record, re *RecordError) {
 	r := t.env.Records.Get()
 	r.Topic, r.Partition = topic, -1
@@ -220,16 +281,25 @@ func (t *Task) sendDeadLetter(topic string, src *kgo.Record, re *RecordError) {
 	if src != nil {
 		r.Key, r.Value, r.Timestamp = src.Key, src.Value, src.Timestamp
 		r.Headers = append(r.Headers, src.Headers...)
+	} else {
+		r.Key = bytes.Clone(re.Key)
 	}
 	r.Headers = append(r.Headers,
 		kgo.RecordHeader{Key: "__streams.errors.exception", Value: fmt.Appendf(nil, "%T", re.Err)},
 		kgo.RecordHeader{Key: "__streams.errors.message", Value: []byte(re.Err.Error())},
 		kgo.RecordHeader{Key: "__streams.errors.stacktrace", Value: stack})
-	if src != nil {
-		r.Headers = append(r.Headers,
-			kgo.RecordHeader{Key: "__streams.errors.topic", Value: []byte(src.Topic)},
-			kgo.RecordHeader{Key: "__streams.errors.partition", Value: strconv.AppendInt(nil, int64(src.Partition), 10)},
-			kgo.RecordHeader{Key: "__streams.errors.offset", Value: strconv.AppendInt(nil, src.Offset, 10)})
+	header := func(name string, value []byte) {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "__streams.errors." + name, Value: value})
+	}
+	if re.Topic != "" {
+		header("topic", []byte(re.Topic))
+		header("partition", strconv.AppendInt(nil, int64(re.Partition), 10))
+	}
+	if re.Offset >= 0 {
+		header("offset", strconv.AppendInt(nil, re.Offset, 10))
+	}
+	if re.Store != "" {
+		header("store", []byte(re.Store))
 	}
 	if n := t.env.Partitions(topic); n > 0 && r.Key != nil {
 		r.Partition = Partition(r.Key, n)

@@ -147,6 +147,9 @@ type StoreSpec struct {
 	Overrides       map[string]string // topic configs of the user
 	// Headers go with every record of the changelog. They must not be changed.
 	Headers []kgo.RecordHeader
+	// Check finds fault with a record of Changelog that is replayed into the store, as its source would; nil: there is nothing
+	// to find. Any goroutine calls it.
+	Check func(r *kgo.Record) error
 	// Key and Value are the serdes, as declared; streams.View uses them.
 	Key, Value any
 }

@@ -274,12 +274,34 @@ func (t *Task) take(q *queue) {
 	}
 	c := &t.cur
 	c.Record, c.Time, c.Headers = r, at, r.Headers
-	if err := q.source.Process(c, r); err != nil && t.dead == nil {
+	if err := t.through(q, r); err != nil && t.dead == nil {
 		t.die(err)
 	}
 	if t.punct.stream.due(t.streamTime) && t.dead == nil {
 		t.punctuate(&t.punct.stream, t.streamTime)
 	}
+}
+
+// through passes a record to its source. A panic that came by every node that could have settled it (a serde's, in a store's
+// key, say) is settled here: no function can be called again, so a Retry is a failure.
+func (t *Task) through(q *queue, r *kgo.Record) error {
+	err := t.guarded(q, r)
+	var p *PanicError
+	if err == nil || t.dead != nil || !errors.As(err, &p) {
+		return err
+	}
+	c := &t.cur
+	c.Record = r
+	again, err := c.Fail(t.sub.Sources[q.index].Node, Processing, 1, p)
+	if again {
+		return t.die(p)
+	}
+	return err
+}
+
+func (t *Task) guarded(q *queue, r *kgo.Record) (err error) {
+	defer Recover(&err)
+	return q.source.Process(&t.cur, r)
 }
 
 // Flush is step 1 of a commit: it writes the stores' changes to changelog and passes their updates downstream. value is
@@ -290,7 +312,8 @@ func (t *Task) Flush(changelog func(s state.Store, key, value []byte, ts int64) 
 	}
 	for _, s := range t.stores {
 		t.cur.reset()
-		err := s.Flush(func(key, value []byte, ts int64) error { return changelog(s, key, value, ts) })
+		t.cur.Store = s.Name()
+		err := flush(s, func(key, value []byte, ts int64) error { return changelog(s, key, value, ts) })
 		if t.dead != nil {
 			return t.dead
 		}
@@ -302,6 +325,11 @@ func (t *Task) Flush(changelog func(s state.Store, key, value []byte, ts int64) 
 	t.commits++
 	t.dirty = false
 	return nil
+}
+
+func flush(s state.Store, log func(key, value []byte, ts int64) error) (err error) {
+	defer Recover(&err)
+	return s.Flush(log)
 }
 
 // Seal puts what the last Flush wrote into b, after the commit, with the positions that the changelogs are at now.

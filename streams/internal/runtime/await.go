@@ -154,6 +154,9 @@ func (rt *Runtime) reads(sub *engine.Sub, topic string) bool {
 			}
 		}
 	}
+	if now := rt.current.Load(); now != nil { // a pattern may have found it
+		return slices.ContainsFunc(now.layout, func(st subTopology) bool { return st.id == sub.ID && st.found[topic] })
+	}
 	return false
 }
 

@@ -342,7 +342,7 @@ func (rt *Runtime) taskID(name string) (engine.TaskID, bool) {
 	if n, err := fmt.Sscanf(name, "%d_%d", &id.Sub, &id.Partition); n != 2 || err != nil {
 		return id, false
 	}
-	layout := rt.reads.Load().layout
+	layout := rt.current.Load().layout
 	i := slices.IndexFunc(layout, func(s subTopology) bool { return s.id == id.Sub })
 	return id, i >= 0 && id.Partition >= 0 && id.Partition < layout[i].tasks()
 }

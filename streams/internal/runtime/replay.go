@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/session"
 )
 
@@ -110,6 +111,11 @@ func (r *restorer) read(ctx context.Context, rp *replay, chunks chan<- chunk, fr
 			if rec.Key == nil {
 				continue
 			}
+			if ok, err := r.admit(ctx, rp, rec); err != nil {
+				return err
+			} else if !ok {
+				continue
+			}
 			recs = append(recs, state.Restored{Key: rec.Key, Value: rec.Value, Time: rec.Timestamp.UnixMilli()})
 			bytes += len(rec.Key) + len(rec.Value)
 		}
@@ -129,6 +135,23 @@ func (r *restorer) read(ctx context.Context, rp *replay, chunks chan<- chunk, fr
 		}
 	}
 	return nil
+}
+
+// admit reports whether a record goes into the store: what the store cannot read is for the error policy, as it is when
+// records are processed.
+func (r *restorer) admit(ctx context.Context, rp *replay, rec *kgo.Record) (bool, error) {
+	sh, check := rp.store.store.Shard(), rp.store.check
+	if check == nil && sh.CheckKey(rec.Key) == nil {
+		return true, nil
+	}
+	re := &engine.RecordError{Node: rp.store.store.Name(), Task: rp.task, Phase: engine.Decoding, Store: rp.store.store.Name(),
+		Topic: rp.at.topic, Partition: rp.at.p, Offset: rec.Offset, Key: rec.Key, Value: rec.Value}
+	return engine.Admit(ctx, r.cfg.OnError, r.cfg.Logger, func(d time.Duration) error { return sleep(ctx, d) }, re, func() error {
+		if err := sh.CheckKey(rec.Key); err != nil || check == nil {
+			return err
+		}
+		return check(rec)
+	})
 }
 
 // fetch returns committed records from rp.next on, and the offset up to which these are all there are, which is higher.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/session"
 )
 
@@ -237,4 +238,38 @@ func TestReplayThatWasCanceledLeavesNothingToTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.holds(50, 50)
+}
+
+// A record that the store cannot read is for the error policy, in a restore as in processing: left out, tried again, or the
+// end.
+func TestReplayAppliesTheErrorPolicy(t *testing.T) {
+	t.Parallel()
+	b := newReplayBench(t)
+	b.write(b.cl, 0, 3)
+	if err := b.cl.ProduceSync(t.Context(), &kgo.Record{Key: []byte("3"), Value: []byte("short")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	info, _ := b.r.topics.get(changelog)
+	restore := func() error {
+		s := &taskStore{store: b.store, changelog: changelog, topicID: info.id, check: func(r *kgo.Record) error {
+			_, err := serde.Int64.Decode(serde.Place{}, r.Value)
+			return err
+		}}
+		return b.r.replay(t.Context(), &replay{of: new(progress), store: s, task: "0_0", at: tp{changelog, 0}, end: 4})
+	}
+	var asked *engine.RecordError
+	if err := restore(); !errors.As(err, &asked) || asked.Store != "s" || asked.Topic != changelog || asked.Offset != 3 {
+		t.Errorf("without a policy the restore ends with %v, want the record's error", err)
+	}
+	b.r.cfg.OnError = func(_ context.Context, e *engine.RecordError) engine.Decision {
+		asked = e
+		if e.Attempt == 1 {
+			return engine.Retry(time.Millisecond)
+		}
+		return engine.Skip()
+	}
+	if err := restore(); err != nil || asked.Attempt != 2 || string(asked.Key) != "3" {
+		t.Errorf("the restore ends with %v after %+v, want it to leave the record out", err, asked)
+	}
+	b.holds(3, 4)
 }

@@ -72,7 +72,7 @@ type Runtime struct {
 	purger   *purger
 	metrics  *metrics                     // nil: nothing is measured
 	workers  []*worker                    // made under mu
-	reads    atomic.Pointer[subscription] // what the workers read; replaced when a pattern finds other topics
+	current  atomic.Pointer[subscription] // what the workers read; replaced when a pattern finds other topics
 	poke     chan struct{}                // says that topics may have come or gone
 	globals  *globals                     // nil: the plan has none
 	changes  engine.Globals               // what changes in them
@@ -309,7 +309,7 @@ func (rt *Runtime) leave(cl *kgo.Client) error {
 // stateTasks lists the tasks that this instance has state of, for the balancer.
 func (rt *Runtime) stateTasks() []held {
 	var tasks []held
-	layout := rt.reads.Load().layout
+	layout := rt.current.Load().layout
 	for i := range layout {
 		sub := &layout[i]
 		spec := rt.cfg.Plan.Subs[sub.id]
@@ -340,7 +340,7 @@ func (rt *Runtime) changelogEnds() (map[string]int64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	sums := map[string]int64{}
-	layout := rt.reads.Load().layout
+	layout := rt.current.Load().layout
 	for i := range layout {
 		sub := &layout[i]
 		if len(sub.changelogs) == 0 {

@@ -42,7 +42,7 @@ type layout struct {
 
 // subscribe works out what a layout means for the group, and has the workers read it.
 func (rt *Runtime) subscribe(l *layout) {
-	before := rt.reads.Load()
+	before := rt.current.Load()
 	sub := &subscription{resets: map[string]reset{}, found: l.marks}
 	all := map[string]bool{}
 	for i, s := range rt.cfg.Plan.Subs {
@@ -59,7 +59,7 @@ func (rt *Runtime) subscribe(l *layout) {
 		rt.mu.Unlock()
 	}
 	sub.sources = slices.Sorted(maps.Keys(all))
-	rt.reads.Store(sub)
+	rt.current.Store(sub)
 }
 
 func (rt *Runtime) subTopology(id int, sub *engine.Sub, l *layout, to, before *subscription) subTopology {
@@ -149,7 +149,7 @@ func (rt *Runtime) lookNow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if maps.Equal(marks(found, existing), rt.reads.Load().found) {
+	if maps.Equal(marks(found, existing), rt.current.Load().found) {
 		return nil
 	}
 	var l *layout

@@ -51,6 +51,7 @@ type taskStore struct {
 	changelog  string // full name; empty if there is none
 	fromSource bool
 	headers    []kgo.RecordHeader // of every record
+	check      func(*kgo.Record) error
 	topicID    [16]byte
 	// next is the changelog offset after the last record that is in the log. While the task is restored it belongs to the
 	// restorer. Afterwards it is written by acknowledgements, in kgo's goroutine, and read by the worker after the flush of
@@ -104,7 +105,7 @@ func (rt *Runtime) openTask(sub *engine.Sub, n int32, env *engine.Env) (*task, e
 	for _, st := range et.Stores() {
 		s := &taskStore{store: st}
 		if spec := specs[st.Name()]; spec != nil && spec.Changelog.Name != "" {
-			s.changelog, s.fromSource, s.headers = spec.Changelog.In(rt.cfg.AppID), spec.FromSource, spec.Headers
+			s.changelog, s.fromSource, s.headers, s.check = spec.Changelog.In(rt.cfg.AppID), spec.FromSource, spec.Headers, spec.Check
 		}
 		t.stores = append(t.stores, s)
 		t.byStore[st.Name()] = s

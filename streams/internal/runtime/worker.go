@@ -109,7 +109,7 @@ func (w *worker) run() error {
 // life is one session, from its opening to its end: of the application, or of what it reads. progressed reports whether it committed anything.
 func (w *worker) life() (progressed bool, err error) {
 	cfg := &w.rt.cfg
-	w.sub = w.rt.reads.Load()
+	w.sub = w.rt.current.Load()
 	w.balancer = &balancer{plan: w.sub.layout, instance: cfg.InstanceID, rack: cfg.Rack, address: cfg.Address, state: w.rt.stateTasks,
 		rules: copyRules{standbys: cfg.Standbys, acceptable: cfg.AcceptableLag, warmups: cfg.Warmups, ends: w.rt.changelogEnds}}
 	sc := session.Config{
@@ -134,7 +134,7 @@ func (w *worker) life() (progressed bool, err error) {
 	w.moved, w.sent, w.sendErr, w.held = false, 0, nil, false
 	defer func() { err = errors.Join(err, w.drop(err == nil)) }()
 	w.next, w.refreshed = time.Now().Add(cfg.CommitInterval), time.Now()
-	for w.ctx.Err() == nil && w.sub == w.rt.reads.Load() {
+	for w.ctx.Err() == nil && w.sub == w.rt.current.Load() {
 		if err := w.step(); err != nil {
 			return progressed, err
 		}
