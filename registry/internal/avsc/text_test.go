@@ -145,5 +145,20 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%s does not read itself: %v", once, found)
 		}
 		_ = s.Fingerprint()
+		// Tags that are added are there, and taken away again leave the schema as it was.
+		if len(s.Tags()) > 0 || s.Kind != Record {
+			return
+		}
+		tags := []Tagged{{Path: s.Name.Full(), Tags: []string{"a", "b"}}}
+		for _, field := range s.Fields {
+			tags = append(tags, Tagged{Path: s.Name.Full() + "." + field.Name, Field: true, Tags: []string{"c"}})
+		}
+		tagged, err := Retag(once, Options{}, tags, nil)
+		if err != nil || len(tagged.Tags()) != len(tags) {
+			t.Fatalf("%v: tags %v of %s", err, tags, once)
+		}
+		if bare, err := Retag(tagged.Text(), Options{}, nil, tags); err != nil || bare.Text() != once && !strings.Contains(once, tagsKey) {
+			t.Fatalf("%v: untagged %s, want %s", err, bare.Text(), once)
+		}
 	})
 }
