@@ -2,7 +2,6 @@ package registry
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"hash"
 	"maps"
@@ -12,6 +11,8 @@ import (
 	"unicode"
 
 	"crypto/md5"
+
+	"github.com/leatstream/leat/registry/internal/frame"
 )
 
 // Metadata is what a user attaches to a schema. The registry keeps it, and it is part of what tells schemas apart.
@@ -303,8 +304,7 @@ func (d Definition) guid() string {
 		h.Write([]byte{1})
 		d.RuleSet.hash(h)
 	}
-	s := hex.EncodeToString(h.Sum(nil))
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+	return frame.GUID(h.Sum(nil)).String()
 }
 
 // unnumbered is the guid of the definition without the number of its version.

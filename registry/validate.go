@@ -1,9 +1,9 @@
 package registry
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
+
+	"github.com/leatstream/leat/registry/internal/frame"
 )
 
 // CheckRecord says whether a record's key or value carries a schema of its topic: in the header that was given, if it is
@@ -26,15 +26,13 @@ func (s *Server) CheckRecord(topic string, key bool, data, header []byte) error 
 	if key {
 		subject = topic + "-key"
 	}
-	var id int
-	switch {
-	case len(name) >= 5 && name[0] == 0:
-		id = int(int32(binary.BigEndian.Uint32(name[1:])))
-	case len(name) >= 17 && name[0] == 1:
-		g := hex.EncodeToString(name[1:17])
-		id, _ = c.state.idOfGUID(defaultContext, g[:8]+"-"+g[8:12]+"-"+g[12:16]+"-"+g[16:20]+"-"+g[20:])
-	default:
+	n, _, err := frame.Parse(name)
+	if err != nil {
 		return fmt.Errorf("it names no schema: write it with a serializer of the schema registry, under subject %q", subject)
+	}
+	id := int(int32(n.ID))
+	if n.GUID != (frame.GUID{}) {
+		id, _ = c.state.idOfGUID(defaultContext, n.GUID.String())
 	}
 	for _, e := range c.state.withID(defaultContext, id, false) {
 		if e.Subject == subject {

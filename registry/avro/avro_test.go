@@ -15,11 +15,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/linkedin/goavro/v2"
 	twmb "github.com/twmb/avro"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/goleak"
 
 	"github.com/leatstream/leat/registry"
 	"github.com/leatstream/leat/registry/avro"
+	"github.com/leatstream/leat/registry/internal/registrytest"
 	"github.com/leatstream/leat/serde"
 )
 
@@ -30,29 +30,7 @@ var (
 	key   = serde.Place{Topic: "orders", Key: true}
 )
 
-// newRegistry runs a registry on a fake cluster and binds a client to it, without HTTP.
-func newRegistry(t testing.TB) (*registry.Client, *registry.Server) {
-	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	s, err := registry.Start(ctx, registry.Config{Listen: "127.0.0.1:0", Brokers: cluster.ListenAddrs(), Unfenced: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	c := new(registry.Client)
-	c.Bind(s.Backend())
-	return c, s
-}
+func newRegistry(t testing.TB) (*registry.Client, *registry.Server) { return registrytest.New(t) }
 
 // OrderV1 and OrderV2 are the two versions of the same record: the schemas are both called Order.
 type OrderV1 struct {

@@ -1,7 +1,6 @@
 package jsonschema_test
 
 import (
-	"context"
 	"errors"
 	"reflect"
 	"strings"
@@ -9,10 +8,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/goleak"
 
 	"github.com/leatstream/leat/registry"
+	"github.com/leatstream/leat/registry/internal/registrytest"
 	"github.com/leatstream/leat/registry/jsonschema"
 	"github.com/leatstream/leat/serde"
 )
@@ -22,25 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var place = serde.Place{Topic: "orders"}
 
 func newRegistry(t testing.TB) *registry.Client {
-	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	s, err := registry.Start(ctx, registry.Config{Brokers: cluster.ListenAddrs(), Unfenced: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	c := new(registry.Client)
-	c.Bind(s.Backend())
+	c, _ := registrytest.New(t)
 	return c
 }
 

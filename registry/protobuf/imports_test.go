@@ -5,28 +5,17 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"google.golang.org/protobuf/types/known/apipb"
 
 	"github.com/leatstream/leat/registry"
 	"github.com/leatstream/leat/registry/internal/protos"
+	"github.com/leatstream/leat/registry/internal/registrytest"
 	"github.com/leatstream/leat/registry/internal/wire"
 )
 
 // TestImports registers what a file imports before the file itself, and reads the whole again.
 func TestImports(t *testing.T) {
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	server, err := registry.Start(t.Context(), registry.Config{Brokers: cluster.ListenAddrs(), Unfenced: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	var c registry.Client
-	c.Bind(server.Backend())
+	c, _ := registrytest.New(t)
 	file, err := protos.Parse(`syntax = "proto3"; package shop; import "shop/price.proto"; import "google/protobuf/timestamp.proto";
 		message Order { Price price = 1; google.protobuf.Timestamp at = 2; }`, []protos.Dependency{
 		{Name: "shop/money.proto", Text: `syntax = "proto3"; package shop; message Money { int64 cents = 1; }`},
@@ -36,7 +25,7 @@ func TestImports(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &messages[*apipb.Api]{message: file.File.Messages().Get(0), own: file} // a generated type would have such a file
-	s.Init(&c, wire.Options{}, wire.Language[protoreflect.FileDescriptor, []byte]{})
+	s.Init(c, wire.Options{}, wire.Language[protoreflect.FileDescriptor, []byte]{})
 	if _, err := s.references(t.Context(), false); err == nil {
 		t.Error("what was never registered is found")
 	}

@@ -2,18 +2,16 @@ package protobuf_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"testing"
-	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/apipb"
 
 	"github.com/leatstream/leat/registry"
+	"github.com/leatstream/leat/registry/internal/registrytest"
 	"github.com/leatstream/leat/registry/protobuf"
 	"github.com/leatstream/leat/serde"
 )
@@ -23,25 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var place = serde.Place{Topic: "apis"}
 
 func newRegistry(t testing.TB) *registry.Client {
-	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	s, err := registry.Start(ctx, registry.Config{Brokers: cluster.ListenAddrs(), Unfenced: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	c := new(registry.Client)
-	c.Bind(s.Backend())
+	c, _ := registrytest.New(t)
 	return c
 }
 

@@ -7,17 +7,15 @@ package wire
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/leatstream/leat/registry"
+	"github.com/leatstream/leat/registry/internal/frame"
 	"github.com/leatstream/leat/serde"
 )
 
@@ -58,10 +56,6 @@ func TopicRecordName(at serde.Place, record string) (string, error) {
 }
 
 const (
-	idPrefix   = 0 // then an id of four bytes
-	guidPrefix = 1 // then a GUID of sixteen bytes
-	idLen      = 5
-	guidLen    = 17
 	// maxPlans bounds the schemas that a serde has read records of; a topic has a handful.
 	maxPlans = 1000
 	// keyHeader and valueHeader carry the schema's name where the payload does not.
@@ -113,7 +107,7 @@ type Codec[R, W any] struct {
 // Written is a schema that values are written with.
 type Written[W any] struct {
 	ID   uint32
-	GUID [16]byte // zero unless headers are written
+	GUID frame.GUID // zero unless headers are written
 	With W
 }
 
@@ -125,25 +119,12 @@ type writtenCache[W any] struct {
 	all   map[serde.Place]*Written[W]
 }
 
-// name is how a record names its schema: an id, or a GUID.
-type name struct {
-	id   uint32
-	guid [16]byte
-}
-
-func (n name) String() string {
-	if n.guid == [16]byte{} {
-		return fmt.Sprintf("schema %d", int32(n.id))
-	}
-	return "schema " + guidText(n.guid)
-}
-
 // planCache has the plans for the schemas that were met. It is replaced, never changed.
 type planCache[R any] struct {
 	epoch uint64
-	last  name
+	last  frame.Name
 	plan  *plan[R]
-	all   map[name]*plan[R]
+	all   map[frame.Name]*plan[R]
 }
 
 type plan[R any] struct {
@@ -270,24 +251,10 @@ func (c *Codec[R, W]) choose(ctx context.Context, at serde.Place, subject string
 			return nil, fmt.Errorf("get the GUID of schema %d for the %s: %w", s.ID, at, unavailableIfLate(ctx, err))
 		}
 	}
-	if w.GUID, err = parseGUID(s.GUID); err != nil {
-		return nil, fmt.Errorf("write the %s: %w", at, err)
+	if w.GUID, err = frame.ParseGUID(s.GUID); err != nil {
+		return nil, fmt.Errorf("%w: write the %s: %w", ErrFormat, at, err)
 	}
 	return w, nil
-}
-
-func parseGUID(text string) (guid [16]byte, err error) {
-	b, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
-	if err != nil || len(b) != len(guid) {
-		return guid, fmt.Errorf("%w: %q is no GUID", ErrFormat, text)
-	}
-	copy(guid[:], b)
-	return guid, nil
-}
-
-func guidText(guid [16]byte) string {
-	s := hex.EncodeToString(guid[:])
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }
 
 // unavailableIfLate says of a call that ran out of time that the registry is to blame.
@@ -300,13 +267,13 @@ func unavailableIfLate(ctx context.Context, err error) error {
 
 // AppendPrefix appends the name of a schema as it stands in front of a value.
 func (w *Written[W]) AppendPrefix(dst []byte) []byte {
-	return binary.BigEndian.AppendUint32(append(dst, idPrefix), w.ID)
+	return frame.AppendID(dst, w.ID)
 }
 
 // SetHeader puts the name of the schema into the header of a place, with what extra adds to it, instead of an equal one.
 func (w *Written[W]) SetHeader(at serde.Place, headers *[]serde.Header, extra []byte) {
 	key := headerName(at)
-	value := append(append([]byte{guidPrefix}, w.GUID[:]...), extra...)
+	value := append(frame.AppendGUID(nil, w.GUID), extra...)
 	for _, h := range *headers {
 		if h.Key == key && string(h.Value) == string(value) {
 			return
@@ -329,7 +296,7 @@ type Reading[R any] struct {
 	// Extra is what follows the schema's name in a header; nil if the name is a prefix, where it is part of the payload.
 	Extra  []byte
 	Header bool
-	schema name
+	schema frame.Name
 }
 
 // Wrap says of an error which value and schema it is about.
@@ -343,7 +310,7 @@ func (c *Codec[R, W]) Read(at serde.Place, data []byte) (Reading[R], error) {
 	if c.Err != nil {
 		return r, c.Err
 	}
-	n, rest, err := parseName(data)
+	n, rest, err := frame.Parse(data)
 	if err != nil {
 		return r, fmt.Errorf("%w: %s %w", ErrFormat, at, err)
 	}
@@ -362,7 +329,7 @@ func (c *Codec[R, W]) ReadHeaders(at serde.Place, headers []serde.Header, data [
 		if c.Err != nil {
 			return Reading[R]{}, c.Err
 		}
-		n, extra, err := parseName(headers[i].Value)
+		n, extra, err := frame.Parse(headers[i].Value)
 		if err != nil {
 			return Reading[R]{}, fmt.Errorf("%w: the header %s of the %s %w", ErrFormat, key, at, err)
 		}
@@ -373,25 +340,7 @@ func (c *Codec[R, W]) ReadHeaders(at serde.Place, headers []serde.Header, data [
 	return c.Read(at, data)
 }
 
-// parseName reads how a record names its schema, and returns what follows.
-func parseName(data []byte) (name, []byte, error) {
-	var n name
-	switch {
-	case len(data) >= idLen && data[0] == idPrefix:
-		n.id = binary.BigEndian.Uint32(data[1:])
-		return n, data[idLen:], nil
-	case len(data) >= guidLen && data[0] == guidPrefix:
-		copy(n.guid[:], data[1:])
-		return n, data[guidLen:], nil
-	case len(data) > 0 && data[0] > guidPrefix:
-		return n, nil, fmt.Errorf("begins with byte 0x%02x instead of 0x00 or 0x01: it was written by another serializer", data[0])
-	case len(data) >= idLen:
-		return n, nil, fmt.Errorf("has %d bytes, and a schema's GUID alone takes %d", len(data), guidLen)
-	}
-	return n, nil, fmt.Errorf("has %d bytes, and a schema id alone takes %d", len(data), idLen)
-}
-
-func (c *Codec[R, W]) plan(at serde.Place, n name) (R, error) {
+func (c *Codec[R, W]) plan(at serde.Place, n frame.Name) (R, error) {
 	p := c.cachedPlan(n)
 	if p == nil {
 		var err error
@@ -406,7 +355,7 @@ func (c *Codec[R, W]) plan(at serde.Place, n name) (R, error) {
 	return p.with, nil
 }
 
-func (c *Codec[R, W]) cachedPlan(n name) *plan[R] {
+func (c *Codec[R, W]) cachedPlan(n frame.Name) *plan[R] {
 	k := c.plans.Load()
 	if k == nil || k.epoch != c.client.Epoch() {
 		return nil
@@ -419,16 +368,16 @@ func (c *Codec[R, W]) cachedPlan(n name) *plan[R] {
 
 // fetchPlan asks for the schema and compiles it. What is wrong with the schema itself is kept with the plan; trouble
 // with the registry is not.
-func (c *Codec[R, W]) fetchPlan(n name) (*plan[R], error) {
+func (c *Codec[R, W]) fetchPlan(n frame.Name) (*plan[R], error) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.options.Timeout)
 	defer cancel()
 	epoch := c.client.Epoch()
 	var d registry.Definition
 	var err error
-	if n.guid == [16]byte{} {
-		d, err = c.client.SchemaByID(ctx, int(int32(n.id)))
+	if n.GUID == (frame.GUID{}) {
+		d, err = c.client.SchemaByID(ctx, int(int32(n.ID)))
 	} else {
-		d, err = c.client.SchemaByGUID(ctx, guidText(n.guid))
+		d, err = c.client.SchemaByGUID(ctx, n.GUID.String())
 	}
 	if err != nil {
 		return nil, unavailableIfLate(ctx, err)
@@ -440,7 +389,7 @@ func (c *Codec[R, W]) fetchPlan(n name) (*plan[R], error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next := &planCache[R]{epoch: epoch, last: n, plan: p, all: map[name]*plan[R]{n: p}}
+	next := &planCache[R]{epoch: epoch, last: n, plan: p, all: map[frame.Name]*plan[R]{n: p}}
 	if k := c.plans.Load(); k != nil && k.epoch == epoch && len(k.all) < maxPlans {
 		maps.Copy(next.all, k.all)
 		next.all[n] = p

@@ -121,6 +121,18 @@ func describe(ctx context.Context, cl *cli.Cluster, k kmsg.ConfigResourceType, n
 	return cli.SortedConfigs(configs), nil
 }
 
+// changing makes the RunE of a command that changes configs: take has what the arguments after kind and name say.
+func changing(env *cli.Env, change *cli.ConfigChange, take func(args []string)) func(*cobra.Command, []string) error {
+	return env.Admin(func(ctx context.Context, cl *cli.Cluster, args []string) (*cli.Result, error) {
+		k, err := kind(args)
+		if err != nil {
+			return nil, err
+		}
+		take(args)
+		return change.Apply(ctx, cl, k, args[1])
+	})
+}
+
 func newSet(env *cli.Env) *cobra.Command {
 	var change cli.ConfigChange
 	cmd := &cobra.Command{
@@ -131,14 +143,7 @@ func newSet(env *cli.Env) *cobra.Command {
   # Kafka: kafka-configs.sh --bootstrap-server localhost:9092 --alter --entity-type topics --entity-name orders --add-config retention.ms=86400000`,
 		Args:              cobra.MinimumNArgs(3),
 		ValidArgsFunction: complete(env),
-		RunE: env.Admin(func(ctx context.Context, cl *cli.Cluster, args []string) (*cli.Result, error) {
-			k, err := kind(args)
-			if err != nil {
-				return nil, err
-			}
-			change.Set(args[2:], nil)
-			return change.Apply(ctx, cl, k, args[1])
-		}),
+		RunE:              changing(env, &change, func(args []string) { change.Set(args[2:], nil) }),
 	}
 	change.DryRunFlag(cmd)
 	return cmd
@@ -154,14 +159,7 @@ func newUnset(env *cli.Env) *cobra.Command {
   # Kafka: kafka-configs.sh --bootstrap-server localhost:9092 --alter --entity-type topics --entity-name orders --delete-config retention.ms`,
 		Args:              cobra.MinimumNArgs(3),
 		ValidArgsFunction: complete(env),
-		RunE: env.Admin(func(ctx context.Context, cl *cli.Cluster, args []string) (*cli.Result, error) {
-			k, err := kind(args)
-			if err != nil {
-				return nil, err
-			}
-			change.Set(nil, args[2:])
-			return change.Apply(ctx, cl, k, args[1])
-		}),
+		RunE:              changing(env, &change, func(args []string) { change.Set(nil, args[2:]) }),
 	}
 	change.DryRunFlag(cmd)
 	return cmd
@@ -175,13 +173,7 @@ func newAlter(env *cli.Env) *cobra.Command {
 		Long:    kindsHelp,
 		Example: `  leat config alter topic orders -c retention.ms=86400000 --delete-config segment.bytes`,
 		Args:    cobra.ExactArgs(2), ValidArgsFunction: complete(env),
-		RunE: env.Admin(func(ctx context.Context, cl *cli.Cluster, args []string) (*cli.Result, error) {
-			k, err := kind(args)
-			if err != nil {
-				return nil, err
-			}
-			return change.Apply(ctx, cl, k, args[1])
-		}),
+		RunE: changing(env, &change, func([]string) {}),
 	}
 	change.Flags(cmd)
 	return cmd
