@@ -82,32 +82,27 @@ func (t *Task) Store[K, V any](s Store[K, V]) state.KeyValue[K, V] {
 	if d := t.o.globals[s.Name]; d != nil && t.o.typed[s.Name] == nil {
 		return storeGlobal[K, V](t.o, d)
 	}
-	t.mayUse(s.Name)
-	st, ok := t.o.typed[s.Name].(*state.KeyValueStore[K, V])
+	return storeAs[*state.KeyValueStore[K, V]](t, s.Name, "key-value")
+}
+
+// storeAs is the task's part of a store as the type that it was declared with.
+func storeAs[S any](t *Task, name, kind string) S {
+	t.mayUse(name)
+	st, ok := t.o.typed[name].(S)
 	if !ok {
-		panic(fmt.Sprintf("store %q is a %T, not a key-value store of these types", s.Name, t.o.typed[s.Name]))
+		panic(fmt.Sprintf("store %q is a %T, not a %s store of these types", name, t.o.typed[name], kind))
 	}
 	return st
 }
 
 // WindowStore is Store for a window store.
 func (t *Task) WindowStore[K, V any](s WindowStore[K, V]) state.Window[K, V] {
-	t.mayUse(s.Name)
-	st, ok := t.o.typed[s.Name].(*state.WindowStore[K, V])
-	if !ok {
-		panic(fmt.Sprintf("store %q is a %T, not a window store of these types", s.Name, t.o.typed[s.Name]))
-	}
-	return st
+	return storeAs[*state.WindowStore[K, V]](t, s.Name, "window")
 }
 
 // SessionStore is Store for a session store.
 func (t *Task) SessionStore[K, V any](s SessionStore[K, V]) state.Session[K, V] {
-	t.mayUse(s.Name)
-	st, ok := t.o.typed[s.Name].(*state.SessionStore[K, V])
-	if !ok {
-		panic(fmt.Sprintf("store %q is a %T, not a session store of these types", s.Name, t.o.typed[s.Name]))
-	}
-	return st
+	return storeAs[*state.SessionStore[K, V]](t, s.Name, "session")
 }
 
 func (t *Task) mayUse(name string) {
