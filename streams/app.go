@@ -11,6 +11,7 @@ import (
 	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/failpoint"
 	"github.com/leatstream/leat/streams/internal/runtime"
+	"github.com/leatstream/leat/streams/internal/simulation"
 )
 
 // ErrInternalTopic is wrapped by the error of an application whose internal topics do not fit its topology any more.
@@ -24,6 +25,7 @@ type App struct {
 	first    sync.Once
 	tune     func(*runtime.Config) // tests only
 	ask      *asker                // what its views read through
+	seams    simulation.Seams      // zero outside of simulations
 
 	life struct {
 		sync.Mutex
@@ -57,13 +59,19 @@ func New(t *Topology, cfg Config) (*App, error) {
 	return a, nil
 }
 
+// Simulate is for package streamstest/cluster, before Run: what it takes belongs to an internal package.
+func (a *App) Simulate(s simulation.Seams) { a.seams = s }
+
 // run is Run between its first and its last state.
 func (a *App) run(ctx context.Context) (err error) {
 	points, err := failpoint.FromEnv()
 	if err != nil {
 		return err
 	}
-	db, err := state.Open(state.Options{Dir: filepath.Join(a.cfg.StateDir, a.cfg.AppID), MemoryBytes: a.cfg.MemoryBytes, Logger: a.cfg.Logger})
+	if a.seams.Failpoints != nil {
+		points = a.seams.Failpoints
+	}
+	db, err := state.Open(state.Options{Dir: filepath.Join(a.cfg.StateDir, a.cfg.AppID), FS: a.seams.FS, MemoryBytes: a.cfg.MemoryBytes, Logger: a.cfg.Logger})
 	if err != nil {
 		return err
 	}

@@ -71,12 +71,12 @@ func (r *restorer) restore(jobs []*restoreJob) {
 func (r *restorer) begin(jobs []*restoreJob) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	for _, j := range jobs { // all gone: nobody needs the answers
+	for _, j := range jobs {
 		defer context.AfterFunc(j.ctx, func() {
 			if j.begun.CompareAndSwap(false, true) {
 				j.finish(j.ctx.Err()) // its task is given up, and does not wait for what the others ask
 			}
-			for _, other := range jobs {
+			for _, other := range jobs { // all gone: nobody needs the answers
 				if other.ctx.Err() == nil {
 					return
 				}

@@ -244,7 +244,9 @@ func (rt *Runtime) Run(ctx context.Context) (err error) {
 			return errors.Join(stopped(ctx, err), rt.globals.close())
 		}
 	}
-	return errors.Join(rt.work(ctx), rt.leave(cl), rt.globals.close())
+	err = rt.work(ctx)
+	rt.leave(cl)
+	return errors.Join(err, rt.globals.close())
 }
 
 // newTopicGrace is for a source topic that was made just now: a broker of a cluster may hear of it a little later.
@@ -292,10 +294,11 @@ func (rt *Runtime) work(ctx context.Context) error {
 	return errors.Join(append(errs, followed, watched, rt.cfg.DB.Drain())...)
 }
 
-// leave gives the partitions of this instance to the others at once, if that is wanted.
-func (rt *Runtime) leave(cl *kgo.Client) error {
+// leave gives the partitions of this instance to the others at once, if that is wanted. If the brokers do not answer they
+// get them when the session has timed out.
+func (rt *Runtime) leave(cl *kgo.Client) {
 	if rt.cfg.LeaveOnStop == nil || !rt.cfg.LeaveOnStop() {
-		return nil
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -303,7 +306,9 @@ func (rt *Runtime) leave(cl *kgo.Client) error {
 	for _, w := range rt.workers {
 		ids = append(ids, w.id)
 	}
-	return session.Leave(ctx, cl, rt.cfg.AppID, ids...)
+	if err := session.Leave(ctx, cl, rt.cfg.AppID, ids...); err != nil {
+		rt.cfg.Logger.Warn("could not leave the group: the others get the tasks when the session has timed out", "err", err)
+	}
 }
 
 // stateTasks lists the tasks that this instance has state of, for the balancer.

@@ -79,9 +79,14 @@ func newWorker(ctx context.Context, rt *Runtime, n int) *worker {
 	return w
 }
 
+// fencedTwice is the time within which a worker is fenced twice if another process has its name. Once it may be a request of
+// its own last session that arrived late.
+const fencedTwice = time.Minute
+
 // run works until ctx ends, or something fails that trying again does not cure.
 func (w *worker) run() error {
 	wait := 50 * time.Millisecond
+	var fenced time.Time
 	for {
 		progressed, err := w.life()
 		switch {
@@ -91,6 +96,8 @@ func (w *worker) run() error {
 			return nil
 		case w.ctx.Err() != nil && errors.Is(err, w.ctx.Err()):
 			return nil
+		case session.Fenced(err) && time.Since(fenced) > fencedTwice:
+			fenced = time.Now()
 		case !session.Recoverable(err):
 			return err
 		}
@@ -140,16 +147,26 @@ func (w *worker) life() (progressed bool, err error) {
 		}
 		if w.commitDue() {
 			something := w.moved || s.Dirty()
-			if err := w.commit(context.WithoutCancel(w.ctx)); err != nil {
+			ctx, cancel := w.closing()
+			err := w.commit(ctx)
+			cancel()
+			if err != nil {
 				return progressed, err
 			}
 			progressed = progressed || something
 			s.AllowRebalance()
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), closeTimeout)
+	ctx, cancel := w.closing()
 	defer cancel()
 	return progressed, w.commit(ctx)
+}
+
+// closing is the context of a commit: it ends a while after the application is to stop, whoever does not answer.
+func (w *worker) closing() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.ctx))
+	stop := context.AfterFunc(w.ctx, func() { time.AfterFunc(closeTimeout, cancel) })
+	return ctx, func() { stop(); cancel() }
 }
 
 // drop ends the session and its tasks. Only after a clean end is everything committed.

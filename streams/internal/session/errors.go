@@ -37,6 +37,9 @@ func Recoverable(err error) bool {
 	return errors.As(err, &e) && !e.Fatal
 }
 
+// Fenced reports whether err says that another member has taken this one's instance id.
+func Fenced(err error) bool { return errors.Is(err, kerr.FencedInstanceID) }
+
 func hint(err error) string {
 	switch {
 	case errors.Is(err, kerr.FencedInstanceID):

@@ -117,12 +117,20 @@ func (s *Session) onRevoked(_ context.Context, cl *kgo.Client, p map[string][]in
 	s.mu.changes = append(s.mu.changes, Change{Revoked: p})
 }
 
-func (s *Session) onLost(_ context.Context, _ *kgo.Client, p map[string][]int32) {
+// onLost waits for lostHook, which kgo calls next and which knows why.
+func (s *Session) onLost(context.Context, *kgo.Client, map[string][]int32) {}
+
+// lostHook hears why the membership is over.
+type lostHook struct{ s *Session }
+
+// OnGroupManageError implements kgo.HookGroupManageError. It comes in the window in which partitions change hands, too.
+func (h lostHook) OnGroupManageError(err error) {
+	s := h.s
 	defer s.changed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.broken == nil && len(p) > 0 {
-		s.mu.broken = &Error{Op: "stay in group " + s.cfg.Group, Err: errForgotten}
+	if s.mu.broken == nil {
+		s.mu.broken = Wrap("stay in group "+s.cfg.Group, err)
 	}
 }
 

@@ -170,6 +170,7 @@ func (s *Session) options() []kgo.Opt {
 		kgo.OnPartitionsRevoked(s.onRevoked),
 		kgo.OnPartitionsLost(s.onLost),
 		kgo.OnPartitionsCallbackBlocked(s.onBlocked),
+		kgo.WithHooks(lostHook{s}),
 		kgo.SessionTimeout(c.SessionTimeout),
 		kgo.RebalanceTimeout(c.RebalanceTimeout),
 		kgo.HeartbeatInterval(c.HeartbeatInterval),
