@@ -96,7 +96,7 @@ func (w *world) strike(k strike) error {
 	}
 	var up []*instance
 	for _, i := range w.instances {
-		if i.now != nil && !i.now.dead.Load() {
+		if i.now != nil && !i.now.dead.Load() && !i.contested {
 			up = append(up, i)
 		}
 	}
@@ -203,29 +203,33 @@ func (w *world) twin(i *instance) error {
 		return err
 	}
 	copied := i.now
+	i.contested = true
 	old.fenced.Store(true)
 	copied.fenced.Store(true)
 	w.helpers.Go(func() {
 		select {
 		case <-old.done:
 		case <-copied.done:
-			w.later(0, func() error { // the first one goes on
-				if i.now == copied && !copied.dead.Load() {
-					i.now = old
-					i.mu.Lock()
-					i.mu.disk = old.disk
-					i.mu.Unlock()
-				}
-				return nil
-			})
 		case <-time.After(2 * time.Minute):
 			w.fail(fmt.Errorf("%s: a copy of it runs for two minutes, and neither was fenced", i.name))
 			old.end(false)
 		}
-		old.fenced.Store(false)
-		copied.fenced.Store(false)
+		w.later(0, func() error { w.settle(i, old, copied); return nil })
 	})
 	return nil
+}
+
+// settle notes which of the two goes on.
+func (w *world) settle(i *instance, old, copied *process) {
+	old.fenced.Store(false)
+	copied.fenced.Store(false)
+	i.contested = false
+	if copied.settled(0) && i.now == copied && !copied.dead.Load() {
+		i.now = old
+		i.mu.Lock()
+		i.mu.disk = old.disk
+		i.mu.Unlock()
+	}
 }
 
 func (w *world) strikeBroker(k strike) error {
@@ -242,7 +246,9 @@ func (w *world) strikeBroker(k strike) error {
 		if k.coin {
 			again = k.n
 		}
+		r.mu.Lock()
 		r.keep, r.died = k.keep, func() { w.later(away, func() error { return w.restartBroker(again, k.keep) }) }
+		r.mu.Unlock()
 		r.crash.Store(r.calls.Load() + k.n)
 	case BrokerRestart:
 		w.trace.note("broker stops")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,8 +23,10 @@ var errCrash = errors.New("cluster: the instance is killed")
 type instance struct {
 	w    *world
 	name string
-	now  *process // nil while none runs; the world's goroutine alone writes it
-	mu   struct {
+	// The world's goroutine alone touches these two.
+	now       *process // nil while none runs
+	contested bool     // a copy of it runs, and neither has given up
+	mu        struct {
 		sync.Mutex
 		disk *vfs.MemFS
 	}
@@ -139,7 +140,7 @@ func (p *process) kill(keep int, why string) {
 
 // crashed is what the disk holds after a crash at this moment.
 func (p *process) crashed(keep int) *vfs.MemFS {
-	return p.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: keep, RNG: rand.New(rand.NewPCG(p.of.w.seed, uint64(p.of.w.count())))})
+	return p.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: keep, RNG: source(p.of.w.seed, p.of.w.count())})
 }
 
 // end stops the process and waits for it.
@@ -160,6 +161,11 @@ func (p *process) wait() {
 
 // settled waits until the process has ended, or the time is up.
 func (p *process) settled(within time.Duration) bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+	}
 	select {
 	case <-p.done:
 		return true

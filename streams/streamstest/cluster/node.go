@@ -30,11 +30,12 @@ type running struct {
 	dead   atomic.Bool
 	calls  atomic.Int64 // of the file system
 	crash  atomic.Int64 // the call at which it crashes; 0: none
-	keep   int          // percent of what was not synced that a crash leaves; for crash
-	died   func()       // called when it has crashed
 	slow   atomic.Int64 // the most that a sync takes, in nanoseconds of virtual time
-	rng    *rand.Rand   // for crash and syncs, under mu
-	mu     sync.Mutex
+
+	mu   sync.Mutex // guards what follows
+	keep int        // percent of what was not synced that a crash leaves; for crash
+	died func()     // called when it has crashed
+	rng  *rand.Rand // for crash and syncs
 }
 
 // running returns the run that connections go to, nil if there is none.
@@ -50,7 +51,7 @@ func (n *node) running() *running {
 // start starts the broker on what the disk has. armed says how many file calls it has until it crashes, 0 for no crash: it
 // may happen before start returns. died is told.
 func (n *node) start(ctx context.Context, armed int64, keep int, died func()) error {
-	r := &running{died: died, rng: rand.New(rand.NewPCG(n.w.seed, uint64(n.w.count())))}
+	r := &running{died: died, rng: source(n.w.seed, n.w.count())}
 	n.mu.Lock()
 	r.disk = n.mu.disk
 	n.mu.Unlock()
@@ -85,7 +86,10 @@ func (n *node) start(ctx context.Context, armed int64, keep int, died func()) er
 func (n *node) call(r *running, op vfs.Op, name string) error {
 	k := r.calls.Add(1)
 	if at := r.crash.Load(); at > 0 && k >= at {
-		n.kill(r, r.keep, fmt.Sprintf("at file call %d (%s)", k, name))
+		r.mu.Lock()
+		keep := r.keep
+		r.mu.Unlock()
+		n.kill(r, keep, fmt.Sprintf("at file call %d (%s)", k, name))
 	}
 	if most := r.slow.Load(); most > 0 && op == vfs.OpSync && !r.dead.Load() {
 		r.mu.Lock()
@@ -103,7 +107,7 @@ func (n *node) kill(r *running, keep int, why string) {
 		return
 	}
 	r.mu.Lock()
-	left := r.disk.CrashClone(keep, r.rng)
+	left, died := r.disk.CrashClone(keep, r.rng), r.died
 	r.mu.Unlock()
 	n.mu.Lock()
 	n.mu.disk = left
@@ -113,8 +117,8 @@ func (n *node) kill(r *running, keep int, why string) {
 	if up {
 		n.bury(r)
 	}
-	if r.died != nil {
-		r.died()
+	if died != nil {
+		died()
 	}
 }
 

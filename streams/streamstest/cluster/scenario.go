@@ -39,7 +39,7 @@ type Scenario struct {
 	// During is the virtual time over which the input is sent and faults strike. 0: 30 s. After it everything heals, and what
 	// is left of the input is sent: the last fifth.
 	During time.Duration
-	// Seeds is how many seeds run, unless LEAT_SIM_SEEDS says otherwise. 0: 3.
+	// Seeds is how many seeds run, unless LEAT_SIM_SEEDS says otherwise; one with go test -short. 0: 3.
 	Seeds int
 }
 
@@ -103,6 +103,9 @@ func Test(t *testing.T, s Scenario) {
 	s, err := s.withDefaults()
 	if err != nil {
 		t.Fatalf("cluster.Test: %v", err)
+	}
+	if testing.Short() {
+		s.Seeds = 1
 	}
 	seeds, err := seedsToRun(s.Seeds)
 	if err != nil {

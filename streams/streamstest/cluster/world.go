@@ -37,7 +37,7 @@ type world struct {
 	instances []*instance
 	feed      Feed
 	healed    atomic.Bool
-	counter   atomic.Int64
+	counter   atomic.Uint64
 	processes []*process     // all there were
 	helpers   sync.WaitGroup // that stop things in the background
 	woken     chan struct{}
@@ -64,8 +64,11 @@ func newWorld(s *Scenario, seed uint64) *world {
 	return w
 }
 
+// source is a source of chance of its own for one part of the run of a seed.
+func source(seed, part uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, part)) }
+
 // count numbers what needs a source of chance of its own.
-func (w *world) count() int64 { return w.counter.Add(1) }
+func (w *world) count() uint64 { return w.counter.Add(1) + 2 }
 
 // later has the world's goroutine do something. Any goroutine may call it.
 func (w *world) later(in time.Duration, do func() error) {
@@ -134,8 +137,8 @@ func (w *world) live(cl *kgo.Client) error {
 			return fmt.Errorf("create topic %s: %w", name, err)
 		}
 	}
-	rng := rand.New(rand.NewPCG(w.seed, 1))
-	w.feed.Rand = rand.New(rand.NewPCG(w.seed, 2))
+	rng := source(w.seed, 1)
+	w.feed.Rand = source(w.seed, 2)
 	w.s.Input(&w.feed)
 	if w.feed.err != nil {
 		return fmt.Errorf("Scenario.Input: %w", w.feed.err)
