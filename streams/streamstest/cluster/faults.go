@@ -94,17 +94,11 @@ func (w *world) strike(k strike) error {
 	case BrokerCrash, BrokerRestart, SlowDisk:
 		return w.strikeBroker(k)
 	}
-	var up []*instance
-	for _, i := range w.instances {
-		if i.now != nil && !i.now.dead.Load() && !i.contested {
-			up = append(up, i)
-		}
-	}
-	if len(up) == 0 {
+	i := w.target(k)
+	if i == nil {
 		w.trace.note("%s: no instance runs", k.kind)
 		return nil
 	}
-	i := up[k.target%len(up)]
 	p := i.now
 	back := func() { w.later(min(k.lasts, 20*time.Second), func() error { return w.revive(i, p) }) }
 	w.trace.note("%s is armed for %s", k.kind, i.name)
@@ -157,6 +151,20 @@ func (w *world) strike(k strike) error {
 		return w.twin(i)
 	}
 	return nil
+}
+
+// target is the instance that is struck, nil if none runs.
+func (w *world) target(k strike) *instance {
+	var up []*instance
+	for _, i := range w.instances {
+		if i.now != nil && !i.now.dead.Load() && !i.contested {
+			up = append(up, i)
+		}
+	}
+	if len(up) == 0 {
+		return nil
+	}
+	return up[k.target%len(up)]
 }
 
 // unlessHealed makes a fault that strikes no more when everything is to heal.
