@@ -116,6 +116,7 @@ func catalogueKey(n shardName) []byte {
 const (
 	catalogueWindowed = 1 << iota
 	catalogueSessions
+	catalogueVersions
 )
 
 // lastNumber returns the first number that no shard has.

@@ -38,6 +38,12 @@ func (s *Shard) Restore(recs []Restored, pos Position) error {
 		return err
 	}
 	defer s.db.release()
+	if s.versions {
+		if err := s.restoreVersions(recs, pos); err != nil {
+			return fmt.Errorf("state: restore %s/%d: %w", s.name.store, s.name.partition, err)
+		}
+		return nil
+	}
 	keys, err := s.localKeys(recs)
 	if err == nil {
 		if len(keys) >= ingestMin && s.eng.medium == Disk {

@@ -44,6 +44,8 @@ type ShardOptions struct {
 	// Sessions is set, beside Windowed, for the shards of session stores: changelog keys end in 8 bytes of end and 8 of
 	// start.
 	Sessions bool
+	// Versions is set for the shards of stores of versions: of each key they keep what changelog records say of all times.
+	Versions bool
 }
 
 // Position says up to where a shard holds its changelog.
@@ -98,6 +100,7 @@ type Shard struct {
 	name     shardName
 	windowed bool
 	sessions bool
+	versions bool
 	number   uint32 // even: key of the position; +1: prefix of the data
 
 	mu struct {
@@ -138,16 +141,16 @@ func (db *DB) Shard(store string, partition int32, o ShardOptions) (*Shard, erro
 		}
 		db.mu.shards[name] = s
 	}
-	if s.windowed != o.Windowed || s.sessions != o.Sessions {
-		return nil, fmt.Errorf("state: store %q, partition %d, is kept as windowed=%t, sessions=%t, and was asked for as windowed=%t, sessions=%t: give the new store another name",
-			store, partition, s.windowed, s.sessions, o.Windowed, o.Sessions)
+	if s.windowed != o.Windowed || s.sessions != o.Sessions || s.versions != o.Versions {
+		return nil, fmt.Errorf("state: store %q, partition %d, is kept as windowed=%t, sessions=%t, versions=%t, and was asked for as windowed=%t, sessions=%t, "+
+			"versions=%t: give the new store another name", store, partition, s.windowed, s.sessions, s.versions, o.Windowed, o.Sessions, o.Versions)
 	}
 	return s, nil
 }
 
 // catalogue finds the shard's number, or gives it one.
 func (db *DB) catalogue(e *engine, name shardName, o ShardOptions) (*Shard, error) {
-	s := &Shard{db: db, eng: e, name: name, windowed: o.Windowed, sessions: o.Sessions}
+	s := &Shard{db: db, eng: e, name: name, windowed: o.Windowed, sessions: o.Sessions, versions: o.Versions}
 	v, c, err := e.db.Get(catalogueKey(name))
 	switch {
 	case err == nil:
@@ -156,7 +159,7 @@ func (db *DB) catalogue(e *engine, name shardName, o ShardOptions) (*Shard, erro
 			return nil, fmt.Errorf("%w: catalogue value of %d bytes", ErrCorrupt, len(v))
 		}
 		s.number, s.windowed = binary.BigEndian.Uint32(v), v[4]&catalogueWindowed != 0
-		s.sessions = v[4]&catalogueSessions != 0
+		s.sessions, s.versions = v[4]&catalogueSessions != 0, v[4]&catalogueVersions != 0
 		return s, nil
 	case !errors.Is(err, pebble.ErrNotFound):
 		return nil, err
@@ -168,6 +171,9 @@ func (db *DB) catalogue(e *engine, name shardName, o ShardOptions) (*Shard, erro
 	}
 	if o.Sessions {
 		flags |= catalogueSessions
+	}
+	if o.Versions {
+		flags |= catalogueVersions
 	}
 	if err := e.db.Set(catalogueKey(name), append(number(s.number), flags), pebble.NoSync); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 type change[V any] struct {
 	new, old       V
 	hasNew, hasOld bool
+	stale          bool // of a table of versions: a later version of the row is there
 }
 
 // decoder reads keys or values at one place.

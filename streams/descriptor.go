@@ -45,6 +45,9 @@ type Store[K, V any] struct {
 	InMemory bool
 	// NoChangelog keeps no changelog: what the instance's disk loses is lost.
 	NoChangelog bool
+	// Versioned keeps the row's versions of that much stream time, each in the place of its time, and the latest however old:
+	// for Table, ToTable and processors (Task.VersionedStore). Every update is passed on at once. 0: the latest alone.
+	Versioned time.Duration
 	// NoBuffer passes every update on at once, not only the last one before a commit.
 	NoBuffer bool
 	// KeepUnchanged writes, logs and passes on updates that change nothing.

@@ -75,6 +75,9 @@ func groupTable[K, V, K2, V2 any](b *Builder, parent *graph.Node, from *stage[K,
 	from.to(g.node, func(o *opening) fn[K, change[V]] {
 		next := g.out.open(o)
 		return func(c *cursor, k K, ch change[V]) (err error) {
+			if ch.stale {
+				return nil
+			}
 			var m move[K2, V2]
 			if ch.hasOld {
 				if m.from, m.leaves, err = row(c, k, ch.old); err != nil {

@@ -2,14 +2,19 @@ package streams
 
 import (
 	"slices"
+	"time"
 
 	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/graph"
 )
 
-// TableJoin names a join whose stream is rekeyed: its repartition topic is <app>-<Name>-repartition.
+// TableJoin names a join whose stream is rekeyed: its repartition topic is <app>-<Name>-repartition; and one with Grace.
 type TableJoin struct {
 	Name string
+	// Grace lets each record wait until the stream's time is that much later, so that the version of the table's row that
+	// held at the record's time can still arrive. The table keeps versions (Store.Versioned), for as long at least. The
+	// records wait in a buffer, whose changelog is <app>-<Name>-Buffer-changelog. A record that is later than that waits no more.
+	Grace time.Duration
 }
 
 // JoinTable looks up each record's key in a table as it stands at that moment, and passes on what join makes of both;
@@ -18,8 +23,8 @@ func (s *KStream[K, V]) JoinTable[V2, R any](with *KTable[K, V2], join func(K, V
 	node, in := s.joined(with.b, with.node, with.get != nil, "KSTREAM-JOIN-", false, how)
 	out := joinOut[K, V, R](in, node)
 	nullKey, nullVal, raw := nullTest[K](), nullTest[V](), sameBytes(in.raw, with.keyed)
-	in.out.to(node, func(o *opening) fn[K, V] {
-		next, get := out.out.open(o), openLookup(o, with)
+	in.out.to(node, graceJoin(in, node, how, with.history, func(o *opening) fn[K, V] {
+		next, get := out.out.open(o), openStreamLookup(o, with)
 		return func(c *cursor, k K, v V) error {
 			if nullKey != nil && nullKey(k) || nullVal != nil && nullVal(v) {
 				c.Task.Counters.NullDropped++
@@ -40,7 +45,7 @@ func (s *KStream[K, V]) JoinTable[V2, R any](with *KTable[K, V2], join func(K, V
 			}
 			return next(c, k, r)
 		}
-	})
+	}))
 	return out
 }
 
@@ -49,8 +54,8 @@ func (s *KStream[K, V]) LeftJoinTable[V2, R any](with *KTable[K, V2], join func(
 	node, in := s.joined(with.b, with.node, with.get != nil, "KSTREAM-LEFTJOIN-", true, how)
 	out := joinOut[K, V, R](in, node)
 	nullKey, nullVal, raw := nullTest[K](), nullTest[V](), sameBytes(in.raw, with.keyed)
-	in.out.to(node, func(o *opening) fn[K, V] {
-		next, get := out.out.open(o), openLookup(o, with)
+	in.out.to(node, graceJoin(in, node, how, with.history, func(o *opening) fn[K, V] {
+		next, get := out.out.open(o), openStreamLookup(o, with)
 		return func(c *cursor, k K, v V) error {
 			if nullVal != nil && nullVal(v) {
 				c.Task.Counters.NullDropped++
@@ -75,7 +80,7 @@ func (s *KStream[K, V]) LeftJoinTable[V2, R any](with *KTable[K, V2], join func(
 			}
 			return next(c, k, r)
 		}
-	})
+	}))
 	return out
 }
 

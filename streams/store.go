@@ -12,7 +12,12 @@ import (
 )
 
 // declare makes the store known to the builder, once: a second declaration of the same name is the same store.
-func (s Store[K, V]) declare(b *Builder) *storeDef { return declareStore(b, s, nil, nil) }
+func (s Store[K, V]) declare(b *Builder) *storeDef {
+	if s.Versioned != 0 {
+		return declareVersioned(b, s, nil, nil)
+	}
+	return declareStore(b, s, nil, nil)
+}
 
 func (s WindowStore[K, V]) declare(b *Builder) *storeDef {
 	return declareWindow(b, s, nil, nil, s.Size, s.Retention)
@@ -25,6 +30,9 @@ func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val s
 		return d
 	}
 	b.checkName("a store", s.Name)
+	if s.Versioned != 0 {
+		b.mistake("store %q is of versions, which Table, ToTable and processors keep, but no aggregate, join or derived table", s.Name)
+	}
 	key = serdeFor(b, s.Key, key, fmt.Sprintf("the key of store %q", s.Name))
 	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.KeyValue, s.InMemory, s.NoChangelog, s.Changelog)

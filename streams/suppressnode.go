@@ -42,6 +42,9 @@ func (n *suppressing[K, V]) load() error {
 }
 
 func (n *suppressing[K, V]) process(c *cursor, k K, ch change[V]) error {
+	if ch.stale {
+		return nil // the latest version is what is held, or has gone out
+	}
 	*n.observed = max(*n.observed, c.Time)
 	if err := n.hold(c, k, ch); err != nil {
 		return unlessSkipped(err)

@@ -25,6 +25,9 @@ type KTable[K, V any] struct {
 	old func() bool
 	// get opens a function that looks up a row; nil if the table is not kept, nor derived from one that is.
 	get func(o *opening) lookup[K, V]
+	// asOf opens a function that looks up the version of a row at a time; nil if no versions are kept, history of stream time.
+	asOf    func(o *opening) lookupAt[K, V]
+	history time.Duration
 	// keyed is the key serde of the store that get reads.
 	keyed serde.Serde[K]
 }
@@ -60,6 +63,21 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 				}
 				return next(c, k, change[V]{})
 			}
+		})
+		return out
+	}
+	if into.Versioned != 0 {
+		def.spec.Table = into.Name
+		out.keepVersions(into)
+		raw := sameBytes(key, out.keyed)
+		read.to(out.node, func(o *opening) fn[K, V] {
+			put := out.putVersions(o, into.Name, raw)
+			return func(c *cursor, k K, v V) error { return put(c, k, v, null == nil || !null(v)) }
+		})
+		gone.to(out.node, func(o *opening) fn[K, struct{}] {
+			put := out.putVersions(o, into.Name, raw)
+			var zero V
+			return func(c *cursor, k K, _ struct{}) error { return put(c, k, zero, false) }
 		})
 		return out
 	}
@@ -175,7 +193,7 @@ func (t *KTable[K, V]) filter(pred func(K, V) bool, want bool, into []Store[K, V
 	out := derive[K, V, V](t, "KTABLE-FILTER-", into)
 	f := total(pred)
 	kept := len(into) > 0 && into[0].Name != "" // then its rows tell
-	out.derived(t, into, !kept && t.old(), func(k K, v V) (V, bool, error) {
+	out.derived(t, into, !kept && t.asOf == nil && t.old(), func(k K, v V) (V, bool, error) {
 		ok, err := call(f, k, v)
 		return v, ok == want, err
 	})
@@ -232,6 +250,7 @@ func (out *KTable[K, V2]) derived[V any](t *KTable[K, V], into []Store[K, V2], t
 	}
 	if t.get != nil {
 		out.keyed = t.keyed
+		derivedVersions(out, t, row)
 		out.get = func(o *opening) lookup[K, V2] {
 			get := t.get(o)
 			return func(c *cursor, enc []byte, k K) (r V2, at int64, ok bool, err error) {
@@ -247,7 +266,7 @@ func (out *KTable[K, V2]) derived[V any](t *KTable[K, V], into []Store[K, V2], t
 	t.out.to(out.node, func(o *opening) fn[K, change[V]] {
 		next := out.out.open(o)
 		return func(c *cursor, k K, ch change[V]) (err error) {
-			var r change[V2]
+			r := change[V2]{stale: ch.stale}
 			if ch.hasNew {
 				if r.new, r.hasNew, err = row(c, k, ch.new); err != nil {
 					return unlessSkipped(err)
@@ -322,6 +341,9 @@ func wireChanges[K, V, R any](from *stage[K, change[V]], to *stage[K, R], node *
 	from.to(node, func(o *opening) fn[K, change[V]] {
 		next := to.open(o)
 		return func(c *cursor, k K, ch change[V]) error {
+			if ch.stale {
+				return nil
+			}
 			in := ch.public()
 			r, err := call(f, k, in)
 			if err != nil {
@@ -371,14 +393,28 @@ func (s *KStream[K, V]) ToTable(into Store[K, V]) *KTable[K, V] {
 	if into.Name == "" {
 		return s.unkeptTable(name)
 	}
-	d := declareStore(b, into, s.key, s.val)
+	var d *storeDef
+	if into.Versioned != 0 {
+		d = declareVersioned(b, into, s.key, s.val)
+	} else {
+		d = declareStore(b, into, s.key, s.val)
+	}
 	in := s
 	if s.rekeyed {
 		in = s.byKey(into.Name, d)
 	}
 	out := &KTable[K, V]{b: b, node: b.g.Add(graph.Processor, name, in.node), out: &stage[K, change[V]]{}, key: in.key, val: in.val}
-	out.keep(d)
 	null, nullKey := nullTest[V](), nullTest[K]()
+	if into.Versioned != 0 {
+		out.keepVersions(into)
+		raw := sameBytes(in.raw, out.keyed)
+		in.out.to(out.node, func(o *opening) fn[K, V] {
+			put := out.putVersions(o, into.Name, raw)
+			return func(c *cursor, k K, v V) error { return put(c, k, v, null == nil || !null(v)) }
+		})
+		return out
+	}
+	out.keep(d)
 	raw := sameBytes(in.raw, out.keyed)
 	in.out.to(out.node, func(o *opening) fn[K, V] {
 		st := out.store(o)

@@ -154,6 +154,9 @@ func wireTableSide[K, V, V2, R any](from *stage[K, change[V]], out *KTable[K, R]
 			next = out.out.open(o)
 		}
 		return func(c *cursor, k K, ch change[V]) error {
+			if ch.stale {
+				return nil
+			}
 			v2, at, has2, err := get(c, nil, k)
 			if err != nil {
 				return lookupFailed(c, out.node, err)
