@@ -141,7 +141,8 @@ type patience[K, V any] struct {
 	st       *state.WindowStore[K, []waiting[V]]
 	key      serde.Serde[K]
 	grace    int64
-	observed *int64
+	observed *int64 // the latest time of any record: what is older by more than the grace does not wait
+	buffered *int64 // the latest time of a record that waited: it lets the others go, as in Kafka Streams
 	first    int64 // no record before that waits
 	join     fn[K, V]
 	nullKey  func(K) bool
@@ -176,14 +177,17 @@ func graceJoin[K, V any](in *KStream[K, V], node *graph.Node, how []TableJoin, h
 	d.use(node)
 	return func(o *opening) fn[K, V] {
 		n := &patience[K, V]{node: node, st: typedStore[*state.WindowStore[K, []waiting[V]]](o, name), key: key, grace: j.Grace.Milliseconds(),
-			observed: o.task.Observe(name), join: open(o), nullKey: nullTest[K](), nullVal: nullTest[V]()}
+			observed: o.task.Observe(name), buffered: o.task.Observe(name + "-Rows"), join: open(o), nullKey: nullTest[K](), nullVal: nullTest[V]()}
 		return n.process
 	}
 }
 
 func (n *patience[K, V]) process(c *cursor, k K, v V) error {
 	*n.observed = max(*n.observed, c.Time)
-	if n.nullKey != nil && n.nullKey(k) || n.nullVal != nil && n.nullVal(v) || c.Time+n.grace < *n.observed {
+	if n.nullVal != nil && n.nullVal(v) {
+		return n.join(c, k, v) // which drops it
+	}
+	if n.nullKey != nil && n.nullKey(k) || c.Time+n.grace < *n.observed {
 		if err := n.join(c, k, v); err != nil {
 			return err
 		}
@@ -202,13 +206,13 @@ func (n *patience[K, V]) process(c *cursor, k K, v V) error {
 	if err := n.st.Set(e, kept, c.Time); err != nil {
 		return storeFailed(c, n.node, err)
 	}
-	n.first = min(n.first, c.Time)
+	n.first, *n.buffered = min(n.first, c.Time), max(*n.buffered, c.Time)
 	return n.release(c)
 }
 
 // release joins what has waited long enough, in the order of time, then of the keys' bytes.
 func (n *patience[K, V]) release(c *cursor) error {
-	due := *n.observed - n.grace
+	due := *n.buffered - n.grace
 	if n.first > due {
 		return nil
 	}
@@ -221,8 +225,9 @@ func (n *patience[K, V]) release(c *cursor) error {
 		return storeFailed(c, n.node, err)
 	}
 	n.first = due + 1
-	at, headers := c.Time, c.Headers
-	defer func() { c.Time, c.Headers = at, headers }()
+	at, headers, source := c.Time, c.Headers, c.Record
+	defer func() { c.Time, c.Headers, c.Record = at, headers, source }()
+	c.Record = nil // its key is not that of the records that waited
 	for _, r := range rows {
 		e, err := n.st.Entry(r.KeyBytes, r.Key, r.Start)
 		if err == nil {
