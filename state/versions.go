@@ -40,13 +40,17 @@ type version[V any] struct {
 	has bool
 }
 
+// history is what a key has had, the earliest first; there is at least one version. The store keeps pointers to it: for the
+// compiler all pointers have one shape, so that it makes one table for the histories of all values.
+type history[V any] struct{ all []version[V] }
+
 // VersionedStore keeps, for each key, its versions of the last History of stream time, and the latest however old. One
 // goroutine owns it. It implements [Store] and [Versioned].
 //
 // A key's history is one row, read and written as a whole: a change costs as much as the key has versions. What goes to
 // the changelog are the versions: key, value, and their time as the record's, in the order in which they were put.
 type VersionedStore[K, V any] struct {
-	table[K, []version[V]]
+	table[K, *history[V]]
 	inner    serde.Serde[V]
 	history  int64
 	observed *int64 // largest time put; -1 if none
@@ -105,11 +109,12 @@ func (s *VersionedStore[K, V]) find(enc []byte, k K, at int64) (v *version[V], u
 		return nil, 0, err
 	}
 	until = noTime
-	for i := len(e.Value) - 1; i >= 0; i-- {
-		if e.Value[i].at <= at {
-			return &e.Value[i], until, nil
+	all := e.Value.all
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].at <= at {
+			return &all[i], until, nil
 		}
-		if until = e.Value[i].at; at < s.edge() {
+		if until = all[i].at; at < s.edge() {
 			break
 		}
 	}
@@ -133,7 +138,10 @@ func (s *VersionedStore[K, V]) Insert(enc []byte, k K, v V, has bool, at int64) 
 	if err != nil {
 		return in, err
 	}
-	all := e.Value
+	var all []version[V]
+	if e.Exists {
+		all = e.Value.all
+	}
 	if n := len(all); n > 0 {
 		in.Old, in.HasOld = all[n-1].val, all[n-1].has
 	}
@@ -208,11 +216,11 @@ func (s *VersionedStore[K, V]) prune(all []version[V]) []version[V] {
 	return slices.Delete(all, 0, n)
 }
 
-func (s *VersionedStore[K, V]) keepVersions(e *Entry[K, []version[V]], all []version[V]) error {
+func (s *VersionedStore[K, V]) keepVersions(e *Entry[K, *history[V]], all []version[V]) error {
 	if len(all) == 0 {
 		return s.table.Remove(e, *s.observed)
 	}
-	return s.table.Set(e, all, all[len(all)-1].at)
+	return s.table.Set(e, &history[V]{all}, all[len(all)-1].at)
 }
 
 // Get implements [Versioned].
@@ -252,7 +260,7 @@ func (s *VersionedStore[K, V]) Delete(k K, at time.Time) (bool, error) {
 func (s *VersionedStore[K, V]) Latest() func(yield func(Row[K, V]) bool) {
 	return func(yield func(Row[K, V]) bool) {
 		for r := range s.scan(span{}, false) {
-			v := r.Value[len(r.Value)-1]
+			v := r.Value.all[len(r.Value.all)-1]
 			if v.has && !yield(Row[K, V]{Key: r.Key, KeyBytes: r.KeyBytes, Value: v.val, Time: v.at}) {
 				return
 			}
@@ -295,7 +303,7 @@ func (s *VersionedStore[K, V]) sweep() error {
 		}
 		s.swept, s.cursor = *s.observed, []byte{}
 	}
-	var stale []Row[K, []version[V]]
+	var stale []Row[K, *history[V]]
 	n := 0
 	next := []byte(nil)
 	for r := range s.scan(span{lo: s.cursor}, false) {
@@ -303,7 +311,7 @@ func (s *VersionedStore[K, V]) sweep() error {
 			next = slices.Clone(r.KeyBytes)
 			break
 		}
-		if v := r.Value[len(r.Value)-1]; !v.has && v.at < s.edge() {
+		if v := r.Value.all[len(r.Value.all)-1]; !v.has && v.at < s.edge() {
 			r.KeyBytes = slices.Clone(r.KeyBytes)
 			stale = append(stale, r)
 		}
@@ -314,8 +322,8 @@ func (s *VersionedStore[K, V]) sweep() error {
 	s.cursor = next
 	for _, r := range stale {
 		e, err := s.get(r.KeyBytes, r.Key, 0)
-		if err == nil {
-			err = s.keepVersions(e, s.prune(e.Value))
+		if err == nil && e.Exists {
+			err = s.keepVersions(e, s.prune(e.Value.all))
 		}
 		if err != nil {
 			return err
@@ -328,8 +336,8 @@ func (s *VersionedStore[K, V]) sweep() error {
 // value.
 type versionsSerde[V any] struct{ val serde.Serde[V] }
 
-func (s versionsSerde[V]) Append(dst []byte, at serde.Place, all []version[V]) ([]byte, error) {
-	for _, v := range all {
+func (s versionsSerde[V]) Append(dst []byte, at serde.Place, h *history[V]) ([]byte, error) {
+	for _, v := range h.all {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(v.at))
 		dst = binary.BigEndian.AppendUint32(dst, ^uint32(0))
 		if !v.has {
@@ -349,12 +357,12 @@ func (s versionsSerde[V]) Append(dst []byte, at serde.Place, all []version[V]) (
 	return dst, nil
 }
 
-func (s versionsSerde[V]) Decode(at serde.Place, data []byte) (all []version[V], err error) {
+func (s versionsSerde[V]) Decode(at serde.Place, data []byte) (*history[V], error) {
 	raw, err := splitVersions(data)
 	if err != nil {
 		return nil, err
 	}
-	all = make([]version[V], len(raw), len(raw)+1)
+	all := make([]version[V], len(raw), len(raw)+1)
 	for i, r := range raw {
 		all[i].at = r.at
 		if all[i].has = r.value != nil; all[i].has {
@@ -363,7 +371,7 @@ func (s versionsSerde[V]) Decode(at serde.Place, data []byte) (all []version[V],
 			}
 		}
 	}
-	return all, nil
+	return &history[V]{all}, nil
 }
 
 // rawVersion is a version in bytes; a nil value is a delete.

@@ -137,7 +137,7 @@ func runVersions(t *testing.T, seed uint64) {
 	}
 	n := 0
 	for row := range s.scan(span{}, false) {
-		n += len(row.Value)
+		n += len(row.Value.all)
 	}
 	if n > 12*260 {
 		t.Errorf("seed %d: %d versions are kept", seed, n)

@@ -168,8 +168,11 @@ func openRegistrar[K, V, K2, V2 any](o *opening, j *foreignJoin[K, V, K2, V2]) *
 	return r
 }
 
-// update is called for each update of a left row.
+// update is called for each update of a left row. One that is not the latest of a table of versions changes nobody's row.
 func (r *registrar[K, V, K2, V2]) update(c *cursor, k K, ch change[V]) (err error) {
+	if ch.stale {
+		return nil
+	}
 	var before, after K2
 	var had, has bool
 	if ch.hasOld {

@@ -109,8 +109,11 @@ func (s *foreignSide[K, V, K2, V2]) note(c *cursor, sub *subscription, r *kgo.Re
 	return err
 }
 
-// update tells every subscriber of a right row.
+// update tells every subscriber of a right row, but not of a version that is not the latest.
 func (s *foreignSide[K, V, K2, V2]) update(c *cursor, k K2, ch change[V2]) error {
+	if ch.stale {
+		return nil
+	}
 	var key []byte
 	ok, err := encoding(c, s.foreignJoin.update, func() (err error) {
 		key, err = s.foreign.Append(s.row[:0], s.fkAt, k)

@@ -143,7 +143,7 @@ type patience[K, V any] struct {
 	grace    int64
 	observed *int64 // the latest time of any record: what is older by more than the grace does not wait
 	buffered *int64 // the latest time of a record that waited: it lets the others go, as in Kafka Streams
-	first    int64 // no record before that waits
+	first    int64  // no record before that waits
 	join     fn[K, V]
 	nullKey  func(K) bool
 	nullVal  func(V) bool

@@ -49,7 +49,7 @@ func TestWindowsGuide(t *testing.T) {
 	d.Send(guidePayments, "USD", 200, at(120))
 	d.Send(guidePayments, "USD", 300, at(10)) // for the join in time, for the minute too late
 	d.Send(guidePayments, "USD", 1000, at(400))
-	d.Send(guidePayments, "USD", 0, at(1000))
+	d.Send(guidePayments, "USD", 1000, at(1000)) // large too, so that it passes the filter and Suppress hears of the time
 	d.Send(guidePayments, "USD", 0, at(2000))
 	large := d.Read(guideLarge)
 	if len(large) != 2 || large[0].Value != 600 || large[0].Key.Start.Unix() != 0 || large[1].Value != 600 || large[1].Key.Start.Unix() != 360 {

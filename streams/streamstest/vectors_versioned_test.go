@@ -64,6 +64,10 @@ var _ = more(map[string]func(x *vector){
 		l, r := x.Table(strs("L"), x.versioned("l")), x.Table(strs("R"), x.versioned("r"))
 		l.LeftJoin(r, leftJoin2, x.kv[str, str]("j")).ToStream().To(strs("out"))
 	},
+	"fk-join-versioned": func(x *vector) {
+		l, r := x.Table(strs("L"), x.versioned("l")), x.Table(strs("R"), x.versioned("r"))
+		l.LeftJoinForeign("fk", r, foreignOf, leftJoin2, x.kv[str, str]("j")).ToStream().To(strs("out"))
+	},
 	"stream-versioned-inner":       streamVersioned(0, false),
 	"stream-versioned-left":        streamVersioned(0, true),
 	"stream-versioned-grace-inner": streamVersioned(10*milli, false),
@@ -97,6 +101,35 @@ var _ = more(map[string]func(x *vector){
 		}, s).To(strs("out"))
 	},
 })
+
+// deletedAtThatTime is 32, as Leat decides: a delete at the time of the latest version is the latest version. Kafka Streams
+// forgets it, and takes what comes later for an earlier time as the row: step 6, whose row goes away again in step 9.
+func deletedAtThatTime(sc *vectorScenario) {
+	if sc.Scenario == "random-0" {
+		sc.Steps[6].Out, sc.Steps[9].Out = nil, nil
+	}
+}
+
+// 32, as Leat decides: what was deleted does not come back by an earlier version.
+func TestADeleteAtTheTimeOfAVersionStays(t *testing.T) {
+	in, n := streams.Topic[string, *string]{Name: "A"}, streams.Store[string, int64]{Name: "n"}
+	s := streams.Store[string, *string]{Name: "a", Versioned: time.Second}
+	d := driver(t, func(b *streams.Builder) {
+		b.Table(in, s).GroupBy(func(_ string, v *string) (string, string, error) { return *v, "", nil }).Count(n)
+	})
+	d.Send(in, "k", p("x"), at(4))
+	d.Send(in, "k", nil, at(4))
+	d.Send(in, "k", p("x"), at(0))
+	if got, _ := d.Store(n).Get("x"); got != 0 {
+		t.Errorf("%d rows are counted, want none", got)
+	}
+	if v, ok := d.VersionedStore(s).GetAsOf("k", time.UnixMilli(3)); !ok || *v.Value != "x" || v.Until.UnixMilli() != 4 {
+		t.Errorf("as of 3: %+v, %t", v, ok)
+	}
+	if v, ok := d.VersionedStore(s).GetAsOf("k", time.UnixMilli(4)); ok {
+		t.Errorf("as of 4: %+v, want none", v)
+	}
+}
 
 // 32, 33, as Leat decides: a version before the history is refused and counted; one that is there already changes nothing.
 func TestVersionsBeforeTheHistoryAreRefused(t *testing.T) {
