@@ -9,11 +9,17 @@ import (
 
 // KeyValueStore is a key-value store with a write-back cache. One goroutine owns it. It implements [Store] and
 // [KeyValue].
-type KeyValueStore[K, V any] struct{ table[K, V] }
+type KeyValueStore[K, V any] struct {
+	table[K, V]
+	lim *limits // nil: none
+}
 
 // OpenKeyValue opens a typed store on a shard. A shard carries one open store at a time.
 func OpenKeyValue[K, V any](sh *Shard, key serde.Serde[K], val serde.Serde[V], o StoreOptions) (*KeyValueStore[K, V], error) {
-	s := &KeyValueStore[K, V]{}
+	if o.TTL > 0 {
+		o.KeepUnchanged = true // the same value again is a new life
+	}
+	s := &KeyValueStore[K, V]{lim: newLimits(o)}
 	if err := s.open(sh, key, val, o, false); err != nil {
 		return nil, err
 	}
@@ -22,11 +28,16 @@ func OpenKeyValue[K, V any](sh *Shard, key serde.Serde[K], val serde.Serde[V], o
 
 // Entry returns the entry of k, loaded if it is not cached; a key that the store does not have gives one with Exists
 // false. enc is k encoded, or nil; it is not kept.
-func (s *KeyValueStore[K, V]) Entry(enc []byte, k K) (*Entry[K, V], error) { return s.get(enc, k, 0) }
+func (s *KeyValueStore[K, V]) Entry(enc []byte, k K) (*Entry[K, V], error) {
+	if s.lim == nil {
+		return s.get(enc, k, 0)
+	}
+	return s.entry(enc, k)
+}
 
 // Get implements [KeyValue].
 func (s *KeyValueStore[K, V]) Get(k K) (v V, ok bool, err error) {
-	e, err := s.get(nil, k, 0)
+	e, err := s.Entry(nil, k)
 	if err != nil {
 		return v, false, err
 	}
@@ -35,7 +46,7 @@ func (s *KeyValueStore[K, V]) Get(k K) (v V, ok bool, err error) {
 
 // Put implements [KeyValue].
 func (s *KeyValueStore[K, V]) Put(k K, v V) error {
-	e, err := s.get(nil, k, 0)
+	e, err := s.Entry(nil, k)
 	if err != nil {
 		return err
 	}
@@ -44,7 +55,7 @@ func (s *KeyValueStore[K, V]) Put(k K, v V) error {
 
 // PutIfAbsent implements [KeyValue].
 func (s *KeyValueStore[K, V]) PutIfAbsent(k K, v V) (old V, existed bool, err error) {
-	e, err := s.get(nil, k, 0)
+	e, err := s.Entry(nil, k)
 	if err != nil || e.Exists {
 		if err == nil {
 			old, existed = e.Value, true
@@ -56,7 +67,7 @@ func (s *KeyValueStore[K, V]) PutIfAbsent(k K, v V) (old V, existed bool, err er
 
 // Delete implements [KeyValue].
 func (s *KeyValueStore[K, V]) Delete(k K) (old V, existed bool, err error) {
-	e, err := s.get(nil, k, 0)
+	e, err := s.Entry(nil, k)
 	if err != nil || !e.Exists {
 		return old, false, err
 	}

@@ -47,6 +47,12 @@ type StoreOptions struct {
 	// more; without, and without an error, the change is left out: the row is as it was at the last Seal, with NoBuffer as it
 	// was before the change. An error, and without Refused cause, ends the call.
 	Refused func(key []byte, attempt int, cause error) (again bool, err error)
+	// MaxEntries bounds the number of keys of a key-value store: one more deletes the one that was read or written the longest
+	// ago. The order is kept in memory; after a restart the rows go by their times. 0: any number.
+	MaxEntries int
+	// TTL is how long after its time a row of a key-value store is kept; what is over is deleted by Expire. It implies
+	// KeepUnchanged, as the same value again begins a new life. 0: for ever.
+	TTL time.Duration
 	// Now is the time in milliseconds that Put and Delete write: that of the current record. Nil: zero.
 	Now func() int64
 	// Size and Retention are a window store's. Windows are out of reach once start + Retention <= the time given to
