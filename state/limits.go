@@ -261,6 +261,15 @@ func (s *KeyValueStore[K, V]) expel(key []byte, edge, ts int64) error {
 	return s.Remove(e, ts)
 }
 
+// Peek is Get, but does not count as a use of the key.
+func (s *KeyValueStore[K, V]) Peek(k K) (v V, ok bool, err error) {
+	e, err := s.get(nil, k, 0)
+	if err != nil {
+		return v, false, err
+	}
+	return e.Value, e.Exists, nil
+}
+
 // recall makes sure that the order of use is known.
 func (s *KeyValueStore[K, V]) recall() error {
 	if s.lim.used == nil || s.lim.used.keys != nil {

@@ -48,6 +48,17 @@ type Store[K, V any] struct {
 	// Versioned keeps the row's versions of that much stream time, each in the place of its time, and the latest however old:
 	// for Table, ToTable and processors (Task.VersionedStore). Every update is passed on at once. 0: the latest alone.
 	Versioned time.Duration
+	// MaxEntries bounds the rows in each task's part of the store, that is, of each partition: one more deletes the row that
+	// was read or written the longest ago, from the changelog and the table too. Reads of processors and joins count as use,
+	// iterations and views do not. The order is kept in memory; after a restart rows go by their times. 0: any number.
+	MaxEntries int
+	// TTL deletes a row when it has not been written for that long, from the changelog and the table too: when the task's
+	// stream time, or with TTLClock the wall clock, is TTL after the row's time. The delete has that time. Writing the same
+	// value again counts, so it is also passed on again. 0: rows stay.
+	TTL time.Duration
+	// TTLClock is the clock that TTL goes by: StreamTime, before the record that moves it is processed, or WallClock, within
+	// a second.
+	TTLClock Clock
 	// NoBuffer passes every update on at once, not only the last one before a commit.
 	NoBuffer bool
 	// KeepUnchanged writes, logs and passes on updates that change nothing.

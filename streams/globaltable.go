@@ -66,6 +66,8 @@ func globalTopic[K, V any](b *Builder, t Topic[K, V], into Store[K, V]) (Topic[K
 		b.mistake("global table of topic %q has no store: name one (Store.Name)", t.Name)
 	case t.Pattern != "" || len(t.Also) > 0:
 		b.mistake("global table %q reads one topic: leave Topic.Also and Topic.Pattern empty", into.Name)
+	case into.MaxEntries != 0 || into.TTL != 0:
+		b.mistake("global table %q is its topic, whole: leave MaxEntries and TTL out", into.Name)
 	case b.store(into.Name) != nil:
 		b.mistake("store %q is declared before its global table: a global table has a store of its own", into.Name)
 	default:

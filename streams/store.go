@@ -33,13 +33,18 @@ func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val s
 	if s.Versioned != 0 {
 		b.mistake("store %q is of versions, which Table, ToTable and processors keep, but no aggregate, join or derived table", s.Name)
 	}
+	limits := s.limits(b)
 	key = serdeFor(b, s.Key, key, fmt.Sprintf("the key of store %q", s.Name))
 	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.KeyValue, s.InMemory, s.NoChangelog, s.Changelog)
 	d.spec.Key, d.spec.Value = key, val
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
-		return state.OpenKeyValue(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer || d.unbuffered,
-			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Refused: d.refused(t)})
+		st, err := state.OpenKeyValue(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer || d.unbuffered,
+			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, MaxEntries: limits.maxEntries, TTL: limits.ttl, Now: recordTime(t), Refused: d.refused(t)})
+		if err == nil && limits.ttl > 0 {
+			t.OnTime(limits.clock == WallClock, limits.interval(), st.Expire)
+		}
+		return st, err
 	}
 	return d
 }

@@ -82,7 +82,7 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 		return out
 	}
 	d := declareStore(b, into, key, val)
-	if b.Optimize && t.Pattern == "" && len(t.Also) == 0 {
+	if b.Optimize && t.Pattern == "" && len(t.Also) == 0 && into.MaxEntries == 0 && into.TTL == 0 {
 		d.spec.Changelog, d.spec.FromSource = engine.Topic{Name: t.Name}, true
 		d.spec.Check = (&reader[K, V]{key: newDecoder(key, t.Name, true), val: newDecoder(val, t.Name, false)}).check
 	}
@@ -160,11 +160,14 @@ func (t *KTable[K, V]) storeNamed(o *opening, name string) *kept[K, V] {
 	}
 	next, c := t.out.open(o), o.task.Cursor()
 	out.st.OnUpdate(func(u state.Update[K, V]) error {
-		at, headers := c.Time, c.Headers
+		at, headers, source := c.Time, c.Headers, c.Record
 		c.Time, c.Headers = u.Time, out.of(u.KeyBytes, 0)
 		c.Key = u.KeyBytes
+		if out.st.Dropping() {
+			c.Record = nil // the row is not of its key
+		}
 		err := next(c, u.Key, change[V]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
-		c.Time, c.Headers = at, headers
+		c.Time, c.Headers, c.Record = at, headers, source
 		return err
 	})
 	return out

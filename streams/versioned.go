@@ -21,6 +21,9 @@ func declareVersioned[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], v
 	if s.Versioned < time.Millisecond {
 		b.mistake("store %q keeps versions for %v: at least a millisecond is needed", s.Name, s.Versioned)
 	}
+	if s.MaxEntries != 0 || s.TTL != 0 {
+		b.mistake("store %q keeps versions, whose number Versioned bounds: leave MaxEntries and TTL out", s.Name)
+	}
 	key = serdeFor(b, s.Key, key, fmt.Sprintf("the key of store %q", s.Name))
 	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.Versioned, s.InMemory, s.NoChangelog, s.Changelog)

@@ -50,7 +50,7 @@ func parts[S any](d *Driver, name string) []S {
 func (s *KeyValue[K, V]) Get(key K) (V, bool) {
 	s.d.t.Helper()
 	for _, p := range s.parts {
-		v, ok, err := p.Get(key)
+		v, ok, err := p.Peek(key)
 		if err != nil {
 			s.d.t.Fatalf("streamstest: store %q: %v", p.Name(), err)
 		}

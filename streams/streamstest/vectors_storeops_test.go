@@ -23,6 +23,14 @@ type (
 )
 
 var _ = more(map[string]func(x *vector){
+	"store-lru": func(x *vector) {
+		s := x.plainKV[str, str]("lru")
+		s.InMemory, s.MaxEntries = true, 3
+		storeOps(x, s, func(t *streams.Task) opFunc {
+			st := t.Store(s)
+			return func(k str, op []string) (string, bool, error) { return lruOp(st, k, op) }
+		})
+	},
 	"store-window-ops": func(x *vector) {
 		w := streams.WindowStore[str, str]{Name: "w", Size: 10 * milli, Retention: 100_000 * milli}
 		x.rows["w"] = func(d *streamstest.Driver) (out []any) {
@@ -77,6 +85,18 @@ var _ = more(map[string]func(x *vector){
 		evens.Merge(odds).To(strs("out")).Named("both")
 	},
 })
+
+// lruOp puts a value, or forwards the one that is there.
+func lruOp(st state.KeyValue[str, str], k str, op []string) (string, bool, error) {
+	if op[0] != "get" {
+		return "", false, st.Put(k, p(op[0]))
+	}
+	v, ok, err := st.Get(k)
+	if !ok {
+		return "null", true, err
+	}
+	return *v, true, err
+}
 
 // opFunc runs a command on a store, and says what is to be forwarded, if anything.
 type opFunc func(k str, op []string) (out string, forward bool, err error)

@@ -22,6 +22,7 @@ type Punctuator struct {
 	every   int64 // milliseconds
 	at      int64 // when next
 	stopped bool
+	quiet   bool // run itself says whether there is something to commit
 	node    string
 	run     func(now int64) error
 }
@@ -91,7 +92,7 @@ func (t *Task) punctuate(s *schedule, now int64) {
 		if !p.stopped {
 			c.reset()
 			c.Time = now
-			t.dirty = true
+			t.dirty = t.dirty || !p.quiet
 			t.fire(p, now)
 		}
 		if p.stopped {

@@ -115,6 +115,7 @@ type Task struct {
 	dirty      bool
 	commitAsk  bool
 	punct      punctuators
+	onTime     []func(now int64) error
 	clocks     []observed
 	restored   []restoredTimes
 	calls      calls
@@ -270,7 +271,9 @@ func (t *Task) pick() *queue {
 func (t *Task) take(q *queue) {
 	r, at := q.pop()
 	if at > t.streamTime {
-		t.streamTime = at
+		if t.advance(at); t.dead != nil {
+			return
+		}
 	}
 	c := &t.cur
 	c.Record, c.Time, c.Headers = r, at, r.Headers
