@@ -69,16 +69,7 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 	if into.Versioned != 0 {
 		def.spec.Table = into.Name
 		out.keepVersions(into)
-		raw := sameBytes(key, out.keyed)
-		read.to(out.node, func(o *opening) fn[K, V] {
-			put := out.putVersions(o, into.Name, raw)
-			return func(c *cursor, k K, v V) error { return put(c, k, v, null == nil || !null(v)) }
-		})
-		gone.to(out.node, func(o *opening) fn[K, struct{}] {
-			put := out.putVersions(o, into.Name, raw)
-			var zero V
-			return func(c *cursor, k K, _ struct{}) error { return put(c, k, zero, false) }
-		})
+		readVersions(out, into.Name, read, gone, null)
 		return out
 	}
 	d := declareStore(b, into, key, val)

@@ -79,6 +79,20 @@ func (t *KTable[K, V]) keepVersions(into Store[K, V]) {
 // lookupAt reads the version of a row that held at a time.
 type lookupAt[K, V any] func(c *cursor, enc []byte, k K, at int64) (v V, from int64, ok bool, err error)
 
+// readVersions wires what a topic says about rows, values and deletes, to the table's store.
+func readVersions[K, V any](t *KTable[K, V], store string, read *stage[K, V], gone *stage[K, struct{}], null func(V) bool) {
+	raw := sameBytes(t.key, t.keyed)
+	read.to(t.node, func(o *opening) fn[K, V] {
+		put := t.putVersions(o, store, raw)
+		return func(c *cursor, k K, v V) error { return put(c, k, v, null == nil || !null(v)) }
+	})
+	gone.to(t.node, func(o *opening) fn[K, struct{}] {
+		put := t.putVersions(o, store, raw)
+		var zero V
+		return func(c *cursor, k K, _ struct{}) error { return put(c, k, zero, false) }
+	})
+}
+
 // putVersions is the entry of a table of versions: each record is placed by its time, and passed on at once.
 func (t *KTable[K, V]) putVersions(o *opening, name string, raw bool) func(c *cursor, k K, v V, has bool) error {
 	st, next, node := versions[K, V](o, name), t.out.open(o), t.node
