@@ -152,6 +152,8 @@ func apiNeeds() map[string]needs {
 		"reassignments":   {&kmsg.ListPartitionReassignmentsRequest{}, 0, []auth.Binding{onKafka(opDescribe)}},
 		"reassign":        {&kmsg.AlterPartitionAssignmentsRequest{}, 1, []auth.Binding{onKafka(opAlter)}},
 		"features":        {&kmsg.UpdateFeaturesRequest{}, 2, []auth.Binding{onKafka(opAlter)}},
+		"move":            {&kmsg.AlterReplicaLogDirsRequest{Dirs: []kmsg.AlterReplicaLogDirsRequestDir{{Dir: "/nowhere", Topics: []kmsg.AlterReplicaLogDirsRequestDirTopic{{Topic: "none", Partitions: []int32{0}}}}}}, 2, []auth.Binding{onKafka(opAlter)}},
+		"quorum":          {&kmsg.DescribeQuorumRequest{}, 2, []auth.Binding{onKafka(opDescribe)}},
 		"scram":           {&kmsg.DescribeUserSCRAMCredentialsRequest{}, 0, []auth.Binding{onKafka(opDescribe)}},
 		"alter scram":     {&kmsg.AlterUserSCRAMCredentialsRequest{Deletions: []kmsg.AlterUserSCRAMCredentialsRequestDeletion{{Name: "n", Mechanism: 1}}}, 0, []auth.Binding{onKafka(opAlter)}},
 		"quotas":          {&kmsg.DescribeClientQuotasRequest{}, 1, []auth.Binding{onKafka(opDescribeConfigs)}},

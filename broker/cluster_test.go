@@ -44,6 +44,38 @@ func TestDescribeLogDirs(t *testing.T) {
 	}
 }
 
+func TestAlterReplicaLogDirs(t *testing.T) {
+	b := start(t, nil)
+	r := dialRaw(t, b)
+	mustTopic(t, r, "t", 1)
+	for v := int16(1); v <= 2; v++ {
+		for dir, want := range map[string]int16{b.cfg.Dir: 0, "/elsewhere": kerr.LogDirNotFound.Code} {
+			req := kmsg.NewPtrAlterReplicaLogDirsRequest()
+			req.Dirs = []kmsg.AlterReplicaLogDirsRequestDir{{Dir: dir, Topics: []kmsg.AlterReplicaLogDirsRequestDirTopic{{Topic: "t", Partitions: []int32{0, 1}}}}}
+			ps := do[*kmsg.AlterReplicaLogDirsResponse](r, req, v).Topics[0].Partitions
+			if ps[0].ErrorCode != want || ps[1].ErrorCode != kerr.UnknownTopicOrPartition.Code {
+				t.Errorf("v%d: to %s: %+v", v, dir, ps)
+			}
+		}
+	}
+}
+
+func TestDescribeQuorum(t *testing.T) {
+	b := start(t, nil)
+	r := dialRaw(t, b)
+	for v := int16(0); v <= 2; v++ {
+		req := kmsg.NewPtrDescribeQuorumRequest()
+		req.Topics = []kmsg.DescribeQuorumRequestTopic{{Topic: clusterMetadata, Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{Partition: 0}, {Partition: 1}}}}
+		ps := do[*kmsg.DescribeQuorumResponse](r, req, v).Topics[0].Partitions
+		if p := ps[0]; p.ErrorCode != 0 || p.LeaderID != 1 || p.HighWatermark <= 0 || len(p.CurrentVoters) != 1 || p.CurrentVoters[0].ReplicaID != 1 {
+			t.Errorf("v%d: %+v", v, p)
+		}
+		if ps[1].ErrorCode != kerr.UnknownTopicOrPartition.Code {
+			t.Errorf("v%d: %+v", v, ps[1])
+		}
+	}
+}
+
 func TestThereIsNothingToElectOrReassign(t *testing.T) {
 	b := start(t, nil)
 	r := dialRaw(t, b)

@@ -130,6 +130,8 @@ type Config struct {
 	MaxTopics, MaxPartitions int
 	// IdleTimeout closes connections that send nothing. 0 means 10 minutes.
 	IdleTimeout time.Duration
+	// Limits bound what clients make the broker remember, or unpack.
+	Limits Limits
 
 	// MeterProvider gets the broker's OpenTelemetry instruments. Nil: nothing is measured, and nothing spent on it.
 	MeterProvider metric.MeterProvider
@@ -152,6 +154,9 @@ func (cfg Config) withDefaults() (Config, error) {
 		return cfg, fmt.Errorf("broker: Config.Flush is %d: want FlushAlways or FlushOS", cfg.Flush)
 	}
 	if err := cfg.Security.withDefaults(); err != nil {
+		return cfg, err
+	}
+	if err := cfg.Limits.withDefaults(); err != nil {
 		return cfg, err
 	}
 	if err := cfg.gatherListeners(); err != nil {

@@ -45,9 +45,12 @@ func startCoordinators(b *Broker) error {
 	gc.InitialRebalanceDelay, gc.MinSessionTimeout, gc.MaxSessionTimeout = b.cfg.InitialRebalanceDelay, b.cfg.MinSessionTimeout, b.cfg.MaxSessionTimeout
 	gc.OffsetsRetention, gc.ExpiryInterval = b.cfg.OffsetsRetention, b.cfg.OffsetsCheckInterval
 	gc.ConsumerSessionTimeout, gc.ConsumerHeartbeatInterval = b.cfg.ConsumerSessionTimeout, b.cfg.ConsumerHeartbeatInterval
-	b.groups = group.New(gc, offsets)
+	l := &b.cfg.Limits
+	gc.MaxGroupSize, gc.MaxGroups, gc.MaxMetadataBytes = l.GroupMembers, l.Groups, l.OffsetMetadataBytes
 	tc := txn.Defaults(b.logger)
-	tc.MaxTimeout, tc.IDExpiration, tc.ExpiryInterval = b.cfg.MaxTransactionTimeout, b.cfg.TransactionalIDExpiration, b.cfg.TransactionalIDCheckInterval
+	tc.MaxIDs, tc.MaxTimeout = l.TransactionalIDs, b.cfg.MaxTransactionTimeout
+	tc.IDExpiration, tc.ExpiryInterval = b.cfg.TransactionalIDExpiration, b.cfg.TransactionalIDCheckInterval
+	b.groups = group.New(gc, offsets)
 	b.txns = txn.New(tc, states, txnPartitions{b})
 	if err := offsets.Replay(b.groups.Visitor()); err != nil {
 		return fmt.Errorf("replay %s: %w", offsetsTopic, err)

@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/leatstream/leat/broker/internal/meta"
@@ -21,6 +23,10 @@ var properties = []property{
 	number("broker.id", func(c *Config) *int32 { return &c.NodeID }),
 	number("node.id", func(c *Config) *int32 { return &c.NodeID }),
 	{"log.dirs", meta.String, func(c *Config) string { return c.Dir }, func(c *Config, v string) error { c.Dir = v; return nil }},
+	{"listeners", meta.List, func(c *Config) string { return listenerNames(c, func(l Listener) string { return l.Addr }) }, nil},
+	{"advertised.listeners", meta.List, func(c *Config) string {
+		return listenerNames(c, func(l Listener) string { return cmp.Or(l.Advertise, l.Addr) })
+	}, nil},
 	{"auto.create.topics.enable", meta.Boolean, func(c *Config) string { return strconv.FormatBool(!c.DisableAutoCreateTopics) }, setAutoCreate},
 	number("num.partitions", func(c *Config) *int32 { return &c.DefaultPartitions }),
 	fixed("default.replication.factor", meta.Int, "1"),
@@ -30,6 +36,8 @@ var properties = []property{
 	duration("group.initial.rebalance.delay.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.InitialRebalanceDelay }),
 	duration("group.min.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MinSessionTimeout }),
 	duration("group.max.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MaxSessionTimeout }),
+	number("group.max.size", func(c *Config) *int { return &c.Limits.GroupMembers }),
+	number("offset.metadata.max.bytes", func(c *Config) *int { return &c.Limits.OffsetMetadataBytes }),
 	duration("group.consumer.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ConsumerSessionTimeout }),
 	duration("group.consumer.heartbeat.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ConsumerHeartbeatInterval }),
 	duration("offsets.retention.minutes", time.Minute, func(c *Config) *time.Duration { return &c.OffsetsRetention }),
@@ -122,6 +130,22 @@ func duration(name string, unit time.Duration, field func(*Config) *time.Duratio
 		return nil
 	}
 	return property{name, meta.Long, func(c *Config) string { return strconv.FormatInt(int64(*field(c)/unit), 10) }, set}
+}
+
+// listenerNames writes listeners as Kafka does, "SASL_SSL://host:9093,PLAINTEXT://host:9092".
+func listenerNames(cfg *Config, addr func(Listener) string) string {
+	var out []string
+	for _, l := range cfg.Listeners {
+		protocol := "PLAINTEXT"
+		if l.TLS != nil {
+			protocol = "SSL"
+		}
+		if len(l.SASL) > 0 {
+			protocol = "SASL_" + protocol
+		}
+		out = append(out, protocol+"://"+addr(l))
+	}
+	return strings.Join(out, ",")
 }
 
 // checkTopicDefaults checks TopicDefaults as if a topic were created with them.

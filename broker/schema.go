@@ -34,6 +34,7 @@ func schemas() map[int16]*wire.Schema {
 		31: "[1 s 1 s s 1 1]",                                       // DeleteAcls
 		32: "[1 s (s)] 1 1",                                         // DescribeConfigs
 		33: "[1 s [s s]] 1",                                         // AlterConfigs
+		34: "[s [s (4)]]",                                           // AlterReplicaLogDirs
 		35: "[s (4)]",                                               // DescribeLogDirs
 		36: "s",                                                     // SaslAuthenticate
 		37: "[s 4 [(4)]] 4 1",                                       // CreatePartitions
@@ -46,6 +47,7 @@ func schemas() map[int16]*wire.Schema {
 		49: "[[s s] [s 8 1]] 1",                                     // AlterClientQuotas
 		50: "[s]",                                                   // DescribeUserScramCredentials
 		51: "[s 1] [s 1 4 s s]",                                     // AlterUserScramCredentials
+		55: "[s [4]]",                                               // DescribeQuorum
 		57: "4 [s 2 1] 1@1",                                         // UpdateFeatures
 		60: "1 1@1 1@2",                                             // DescribeCluster
 		61: "[s (4)]",                                               // DescribeProducers

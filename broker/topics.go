@@ -168,8 +168,9 @@ func (b *Broker) openLog(m meta.Topic, p int32) (*log.Log, error) {
 func (b *Broker) logConfig(m meta.Topic, p int32) log.Config {
 	s := b.settings(m)
 	return log.Config{
-		Name:               m.Name + "-" + strconv.Itoa(int(p)),
-		TopicID:            m.ID,
+		Name:         m.Name + "-" + strconv.Itoa(int(p)),
+		TopicID:      m.ID,
+		MaxProducers: b.cfg.Limits.PartitionProducers, MaxDecompressedBytes: b.cfg.Limits.DecompressedBytes,
 		SegmentBytes:       s.Long("segment.bytes"),
 		SegmentAge:         milliseconds(s.Long("segment.ms")),
 		IndexIntervalBytes: int(s.Long("index.interval.bytes")),

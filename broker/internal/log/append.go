@@ -80,6 +80,9 @@ func (l *Log) appendLocked(b record.Batch, cfg *Config, now int64, verify func()
 				return res, false, err
 			}
 		}
+		if !ps.hasRoom(b.ProducerID(), cfg.MaxProducers) {
+			return res, false, refuse(kerr.PolicyViolation, "all of the %d producers that the partition remembers have transactions open", cfg.MaxProducers)
+		}
 	}
 	end := l.end.Load()
 	b.SetBaseOffset(end)

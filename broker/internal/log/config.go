@@ -60,6 +60,8 @@ type Config struct {
 
 	// ProducerExpiry forgets an idle producer after so long; default 24 hours. Never while it has a transaction open.
 	ProducerExpiry time.Duration
+	// MaxProducers is how many producers are remembered: one more takes the place of those idle longest; default 100,000.
+	MaxProducers int
 	// MaxDecompressedBytes bounds one batch's records where they must be looked at; default 64 MiB.
 	MaxDecompressedBytes int
 
@@ -88,6 +90,9 @@ func (c Config) withDefaults(dir string) Config {
 	}
 	if c.ProducerExpiry <= 0 {
 		c.ProducerExpiry = 24 * time.Hour
+	}
+	if c.MaxProducers <= 0 {
+		c.MaxProducers = 100_000
 	}
 	if c.MinDirtyRatio == 0 {
 		c.MinDirtyRatio = 0.5

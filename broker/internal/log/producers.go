@@ -1,6 +1,8 @@
 package log
 
 import (
+	"cmp"
+	"slices"
 	"sort"
 
 	"github.com/leatstream/leat/broker/internal/record"
@@ -187,6 +189,25 @@ func (ps *producers) expire(before int64) {
 			delete(ps.byID, id)
 		}
 	}
+}
+
+// hasRoom says whether a producer is known or may be added. If there are already most of them, the sixteenth part that was idle longest
+// is forgotten first; not those with transactions open.
+func (ps *producers) hasRoom(id int64, most int) bool {
+	if len(ps.byID) < most || ps.byID[id] != nil {
+		return true
+	}
+	idle := make([]*producer, 0, len(ps.byID))
+	for _, p := range ps.byID {
+		if p.txnFirst < 0 {
+			idle = append(idle, p)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *producer) int { return cmp.Or(cmp.Compare(a.lastSeen, b.lastSeen), cmp.Compare(a.id, b.id)) })
+	for _, p := range idle[:min(len(idle), len(ps.byID)-most+1+most/16)] {
+		delete(ps.byID, p.id)
+	}
+	return len(ps.byID) < most
 }
 
 // list describes all producers, by id.

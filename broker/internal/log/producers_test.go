@@ -224,3 +224,29 @@ func TestProducersExpire(t *testing.T) {
 	}
 	at(from(1, 0, 17, 1), 3*time.Hour) // any sequence will do
 }
+
+// A partition remembers so many producers: the idle ones make room, those with transactions open stay, and a forgotten one may go on with
+// any sequence.
+func TestProducersMakeRoom(t *testing.T) {
+	l := mustOpen(t, vfs.NewMem(), Config{MaxProducers: 3}, nil)
+	defer l.Close()
+	for at, s := range []step{
+		data(1, 0, 0, 1), data(2, 0, 0, 1).inTxn(), data(3, 0, 0, 1),
+		data(4, 0, 0, 1),                                   // instead of 1
+		data(3, 0, 1, 1),                                   // is still known
+		data(1, 0, 7, 1).inTxn(), data(5, 0, 0, 1).inTxn(), // instead of 3 and 4
+		data(6, 0, 0, 1).fails(kerr.PolicyViolation),
+		data(2, 0, 1, 1).inTxn(),
+		mark(2, 0, 'c', 0),
+		data(6, 0, 0, 1), // instead of 2
+	} {
+		s.run(t, l, at)
+	}
+	var ids []int64
+	for _, p := range l.Producers() {
+		ids = append(ids, p.ProducerID)
+	}
+	if fmt.Sprint(ids) != "[1 5 6]" {
+		t.Errorf("remembers %v", ids)
+	}
+}
