@@ -418,3 +418,23 @@ func TestSlabKeepsWhatItGaveOut(t *testing.T) {
 		t.Errorf("a warm slab allocates %v times", allocs)
 	}
 }
+
+// docs/semantics.md 96: a commit that is asked for is the runtime's to do, once, at its next occasion; until then processing
+// goes on.
+func TestCommitsAreAskedForOnce(t *testing.T) {
+	b := &bench{}
+	b.start(t, nil, "A")
+	b.fail = func(r *kgo.Record) error {
+		if string(r.Value) == "commit" {
+			b.task.RequestCommit()
+			b.task.RequestCommit()
+		}
+		return nil
+	}
+	b.task.Enqueue("A", 0, []*kgo.Record{rec("A", "commit", 1, 0), rec("A", "a2", 2, 1)})
+	all(t, b.task)
+	b.want(t, "commit@1", "a2@2")
+	if !b.task.TakeCommitRequest() || b.task.TakeCommitRequest() {
+		t.Error("the request is not there once")
+	}
+}
