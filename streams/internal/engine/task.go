@@ -289,8 +289,16 @@ func (t *Task) take(q *queue) {
 // key, say) is settled here: no function can be called again, so a Retry is a failure.
 func (t *Task) through(q *queue, r *kgo.Record) error {
 	err := t.guarded(q, r)
+	if err == nil || t.dead != nil {
+		return err
+	}
+	return t.panicked(q, r, err)
+}
+
+// panicked is apart from through so that nothing of that escapes to the heap for its sake.
+func (t *Task) panicked(q *queue, r *kgo.Record, err error) error {
 	var p *PanicError
-	if err == nil || t.dead != nil || !errors.As(err, &p) {
+	if !errors.As(err, &p) {
 		return err
 	}
 	c := &t.cur
