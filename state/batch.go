@@ -1,6 +1,7 @@
 package state
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -10,8 +11,7 @@ import (
 // Batch is what one commit writes: the sealed changes of any number of stores, applied atomically.
 type Batch struct {
 	db      *DB
-	parts   [3][]*pebble.Batch // by Medium
-	engines [3]*engine
+	parts   []part        // one for each engine
 	applied atomic.Bool   // the changes are in Pebble
 	done    chan struct{} // closed when they are, or never will be
 }
@@ -21,8 +21,19 @@ func (db *DB) NewBatch() *Batch { return &Batch{db: db, done: make(chan struct{}
 
 // add takes over p.
 func (b *Batch) add(e *engine, p *pebble.Batch) {
-	b.engines[e.medium] = e
-	b.parts[e.medium] = append(b.parts[e.medium], p)
+	for i := range b.parts {
+		if b.parts[i].eng == e {
+			b.parts[i].changes = append(b.parts[i].changes, p)
+			return
+		}
+	}
+	b.parts = append(b.parts, part{e, []*pebble.Batch{p}})
+}
+
+// part is what a batch holds for one engine.
+type part struct {
+	eng     *engine
+	changes []*pebble.Batch
 }
 
 // Apply hands the batch to the database's one applier goroutine and returns; it waits only if several batches are
@@ -52,12 +63,12 @@ func (db *DB) apply() {
 func (db *DB) applyBatch(b *Batch) {
 	defer close(b.done)
 	ok := true
-	for m, parts := range b.parts {
-		if !db.applyParts(b.engines[m], parts) {
+	for _, p := range b.parts {
+		if !db.applyParts(p.eng, p.changes) {
 			ok = false
 		}
 	}
-	b.parts = [3][]*pebble.Batch{}
+	b.parts = nil
 	if ok {
 		b.applied.Store(true)
 		db.flushDue(int64(db.opt.FlushRecords))
@@ -66,9 +77,6 @@ func (db *DB) applyBatch(b *Batch) {
 
 // applyParts commits the parts as one batch.
 func (db *DB) applyParts(e *engine, parts []*pebble.Batch) bool {
-	if len(parts) == 0 {
-		return true
-	}
 	whole, err := parts[0], db.Err()
 	for _, p := range parts[1:] {
 		if err == nil {
@@ -78,11 +86,7 @@ func (db *DB) applyParts(e *engine, parts []*pebble.Batch) bool {
 	}
 	if err == nil {
 		e.wrote(int(whole.Count()))
-		opt := pebble.NoSync
-		if e.medium == Logged {
-			opt = pebble.Sync
-		}
-		err = whole.Commit(opt)
+		err = e.commit(whole)
 	}
 	whole.Close()
 	if err != nil {
@@ -94,10 +98,10 @@ func (db *DB) applyParts(e *engine, parts []*pebble.Batch) bool {
 // flushDue asks for a flush of every memtable that has taken at least so many records since the last one.
 func (db *DB) flushDue(records int64) {
 	db.mu.Lock()
-	engines := db.mu.engines
+	engines := slices.Clone(db.mu.engines)
 	db.mu.Unlock()
 	for _, e := range engines {
-		if e == nil || e.records.Load() < records {
+		if e.records.Load() < records {
 			continue
 		}
 		if err := e.flushSoon(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,7 +76,7 @@ type DB struct {
 
 	mu struct {
 		sync.Mutex
-		engines [3]*engine // by Medium; those other than Disk are opened when first used
+		engines []*engine // that of Disk first; others are opened when first used
 		shards  map[shardName]*Shard
 		users   int // views at work; Close waits for them
 		closing bool
@@ -258,13 +259,10 @@ func (db *DB) Full() bool { return db.budget.dirty.Load() > db.budget.limit/2 }
 // Flush writes the memtables to disk and waits for it.
 func (db *DB) Flush() error {
 	db.mu.Lock()
-	engines := db.mu.engines
+	engines := slices.Clone(db.mu.engines)
 	db.mu.Unlock()
 	for _, e := range engines {
-		if e == nil {
-			continue
-		}
-		if err := e.db.Flush(); err != nil {
+		if err := e.flush(); err != nil {
 			return fmt.Errorf("state: flush %s: %w", db.opt.Dir, err)
 		}
 	}
@@ -313,14 +311,11 @@ func (db *DB) Close() error {
 	for _, s := range shards {
 		s.releaseOwner()
 	}
-	for m, e := range engines {
-		if e == nil {
-			continue
+	for _, e := range slices.Backward(engines) { // Disk's last: the others may have its batches
+		if e.medium != Memory {
+			err = errors.Join(err, e.flush())
 		}
-		if Medium(m) != Memory {
-			err = errors.Join(err, e.db.Flush())
-		}
-		err = errors.Join(err, e.db.Close())
+		err = errors.Join(err, e.close())
 	}
 	return errors.Join(err, db.lock.Close())
 }

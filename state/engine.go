@@ -11,13 +11,15 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// engine is one Pebble database and the catalogue of the shards in it.
+// engine is one Pebble database, or one engine of the user's own, and the catalogue of the shards in it.
 //
 // Keys begin with a 4-byte big-endian number. Number 0 is the catalogue. Every shard has two numbers: the even one is
 // the key of its position, the odd one stands before each of its data keys, so that both are one range.
 type engine struct {
 	medium  Medium
-	db      *pebble.DB
+	own     Engine     // nil: db is the engine
+	name    string     // of the own one
+	db      *pebble.DB // beside an own engine only for its batches, and never written
 	dir     string
 	records atomic.Int64 // written since the last memtable flush was asked for
 	next    uint32       // even number of the next shard; guarded by DB.mu
@@ -26,12 +28,18 @@ type engine struct {
 func (db *DB) engine(m Medium) (*engine, error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	return db.engineLocked(m)
+	return db.engineLocked(m, nil)
 }
 
-func (db *DB) engineLocked(m Medium) (*engine, error) {
-	if e := db.mu.engines[m]; e != nil {
-		return e, nil
+// engineLocked returns the engine of a medium, opened when it is first used.
+func (db *DB) engineLocked(m Medium, own *OwnEngine) (*engine, error) {
+	for _, e := range db.mu.engines {
+		if e.medium == m && (own == nil && e.own == nil || own != nil && e.own != nil && e.name == own.Name) {
+			return e, nil
+		}
+	}
+	if own != nil {
+		return db.openOwnLocked(m, own)
 	}
 	dir := db.opt.FS.PathJoin(db.opt.Dir, [...]string{"data", "memory", "logged"}[m])
 	o := db.pebbleOptions(m)
@@ -48,7 +56,7 @@ func (db *DB) engineLocked(m Medium) (*engine, error) {
 			return nil, fmt.Errorf("state: sync %s: %w", db.opt.Dir, firstError(err, p.Close()))
 		}
 	}
-	db.mu.engines[m] = e
+	db.mu.engines = append(db.mu.engines, e)
 	return e, nil
 }
 
@@ -121,7 +129,7 @@ const (
 
 // lastNumber returns the first number that no shard has.
 func (e *engine) lastNumber() (uint32, error) {
-	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: number(0), UpperBound: number(1)})
+	it, err := e.newIter(number(0), number(1))
 	if err != nil {
 		return 0, err
 	}
@@ -146,6 +154,9 @@ func (e *engine) wrote(n int) { e.records.Add(int64(n)) }
 func (e *engine) flushSoon() error {
 	if e.medium == Memory || e.records.Swap(0) == 0 {
 		return nil
+	}
+	if e.own != nil {
+		return e.own.Flush()
 	}
 	_, err := e.db.AsyncFlush()
 	return err

@@ -13,7 +13,7 @@ func (db *DB) Position(store string, partition int32) (Position, bool) {
 	if err != nil {
 		return Position{}, false
 	}
-	v, c, err := e.db.Get(catalogueKey(shardName{store, partition, Disk}))
+	v, c, err := e.get(catalogueKey(shardName{store: store, partition: partition, medium: Disk}))
 	if err != nil {
 		return Position{}, false
 	}
@@ -24,7 +24,7 @@ func (db *DB) Position(store string, partition int32) (Position, bool) {
 	if c.Close() != nil || n == 0 {
 		return Position{}, false
 	}
-	v, c, err = e.db.Get(number(n))
+	v, c, err = e.get(number(n))
 	if err != nil {
 		return Position{}, false
 	}

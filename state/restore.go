@@ -46,7 +46,7 @@ func (s *Shard) Restore(recs []Restored, pos Position) error {
 	}
 	keys, err := s.localKeys(recs)
 	if err == nil {
-		if len(keys) >= ingestMin && s.eng.medium == Disk {
+		if len(keys) >= ingestMin && s.eng.medium == Disk && s.eng.own == nil {
 			err = s.ingest(keys, recs, pos)
 		} else {
 			err = s.restoreBatch(keys, recs, pos)
@@ -156,42 +156,91 @@ func (s *Shard) restoreBatch(keys []restoredKey, recs []Restored, pos Position) 
 			return err
 		}
 	}
+	for _, x := range s.indexes {
+		ops, err := s.indexChanges(x, keys, recs)
+		if err != nil {
+			return err
+		}
+		for _, op := range ops {
+			if op.gone {
+				err = b.Delete(op.key, nil)
+			} else {
+				err = b.Set(op.key, nil, nil)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
 	if err := b.Set(number(s.number), pos.append(nil), nil); err != nil {
 		return err
 	}
 	s.eng.wrote(int(b.Count()))
-	return b.Commit(s.writeOptions())
+	return s.eng.commit(b)
 }
 
-// ingest writes one sorted table with the position as its first key. Pebble flushes the memtables that overlap it
+// ingest writes one sorted table with the position as its first key, and one for each index; they come in together. Pebble flushes the memtables that overlap it
 // first, and every earlier batch of the shard holds that key: so the shard stays a prefix of its batches. The catalogue
 // entry has a key of its own, and is flushed here, once.
 func (s *Shard) ingest(keys []restoredKey, recs []Restored, pos Position) error {
 	if err := s.settle(); err != nil {
 		return err
 	}
+	var paths []string
+	path, err := s.sorted(func(w *sstable.Writer) error {
+		err := w.Set(number(s.number), pos.append(nil))
+		var buf []byte
+		for i := 0; i < len(keys) && err == nil; i++ {
+			if r := &recs[keys[i].rec]; r.Value == nil {
+				err = w.Delete(keys[i].key)
+			} else {
+				buf = appendTimed(buf[:0], r)
+				err = w.Set(keys[i].key, buf)
+			}
+		}
+		return err
+	})
+	paths = append(paths, path)
+	for i := 0; i < len(s.indexes) && err == nil; i++ {
+		var ops []indexOp
+		if ops, err = s.indexChanges(s.indexes[i], keys, recs); err != nil || len(ops) == 0 {
+			continue
+		}
+		path, err = s.sorted(func(w *sstable.Writer) error {
+			for _, op := range ops {
+				if op.gone {
+					err = w.Delete(op.key)
+				} else {
+					err = w.Set(op.key, nil)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		paths = append(paths, path)
+	}
+	if err != nil {
+		for _, p := range paths {
+			s.db.opt.FS.Remove(p) // one that is not removed goes when the database is opened
+		}
+		return err
+	}
+	return s.eng.db.Ingest(context.Background(), paths)
+}
+
+// sorted writes a sorted table that is to be ingested, and returns its path.
+func (s *Shard) sorted(write func(*sstable.Writer) error) (string, error) {
 	fs := s.db.opt.FS
 	path := fs.PathJoin(s.db.opt.Dir, ingestDir, fmt.Sprintf("%d.sst", s.db.ingested.Add(1)))
 	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
-		return err
+		return path, err
 	}
 	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), sstable.WriterOptions{
 		TableFormat: s.eng.db.TableFormat(), FilterPolicy: bloom.FilterPolicy(10), FilterType: sstable.TableFilter})
-	err = w.Set(number(s.number), pos.append(nil))
-	var buf []byte
-	for i := 0; i < len(keys) && err == nil; i++ {
-		if r := &recs[keys[i].rec]; r.Value == nil {
-			err = w.Delete(keys[i].key)
-		} else {
-			buf = appendTimed(buf[:0], r)
-			err = w.Set(keys[i].key, buf)
-		}
-	}
-	if err = firstError(err, w.Close()); err != nil {
-		return firstError(err, fs.Remove(path))
-	}
-	return s.eng.db.Ingest(context.Background(), []string{path})
+	return path, firstError(write(w), w.Close())
 }
 
 // settle makes sure that the catalogue entry is on disk.

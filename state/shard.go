@@ -46,6 +46,12 @@ type ShardOptions struct {
 	Sessions bool
 	// Versions is set for the shards of stores of versions: of each key they keep what changelog records say of all times.
 	Versions bool
+	// Indexes are secondary indexes over the rows; of key-value shards only. Who asks for a shard that is open already gets
+	// it with the indexes that it has.
+	Indexes []ShardIndex
+	// Engine keeps the data in an engine of the user's own; nil: Pebble. Medium is then Disk, or Logged for an engine that
+	// makes each batch durable.
+	Engine *OwnEngine
 }
 
 // Position says up to where a shard holds its changelog.
@@ -90,6 +96,7 @@ type shardName struct {
 	store     string
 	partition int32
 	medium    Medium
+	engine    string // of the user's own; empty: Pebble
 }
 
 // Shard is one partition's part of one store. Its methods are safe for use by several goroutines, but Wipe and Restore
@@ -102,9 +109,11 @@ type Shard struct {
 	sessions bool
 	versions bool
 	number   uint32 // even: key of the position; +1: prefix of the data
+	indexes  []*shardIndex
 
 	mu struct {
 		sync.Mutex
+		indexed bool  // all indexes are built
 		owner   owner // the open typed store
 		settled bool  // the catalogue entry is on disk: data may be ingested
 	}
@@ -124,19 +133,45 @@ func (db *DB) Shard(store string, partition int32, o ShardOptions) (*Shard, erro
 		return nil, fmt.Errorf("state: shard of store %q, partition %d, medium %d: a name, no negative partition and a known medium are needed",
 			store, partition, o.Medium)
 	}
+	name := shardName{store: store, partition: partition, medium: o.Medium}
+	if o.Engine != nil {
+		err := o.Engine.Validate()
+		if err == nil && o.Medium == Memory {
+			err = fmt.Errorf("engine %q is not in memory by Medium: leave it out", o.Engine.Name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("state: store %q: %w", store, err)
+		}
+		name.engine = o.Engine.Name
+	}
+	s, err := db.shard(name, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.acquire(); err != nil {
+		return nil, err
+	}
+	defer db.release()
+	return s, s.buildIndexes()
+}
+
+func (db *DB) shard(name shardName, o ShardOptions) (*Shard, error) {
+	store, partition := name.store, name.partition
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.mu.closing {
 		return nil, ErrClosed
 	}
-	name := shardName{store, partition, o.Medium}
 	s := db.mu.shards[name]
 	if s == nil {
-		e, err := db.engineLocked(o.Medium)
+		e, err := db.engineLocked(o.Medium, o.Engine)
 		if err != nil {
 			return nil, err
 		}
-		if s, err = db.catalogue(e, name, o); err != nil {
+		if s, err = db.catalogue(e, name, o); err == nil {
+			err = db.setIndexes(s, o.Indexes)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("state: shard %s/%d: %w", store, partition, err)
 		}
 		db.mu.shards[name] = s
@@ -150,21 +185,6 @@ func (db *DB) Shard(store string, partition int32, o ShardOptions) (*Shard, erro
 
 // catalogue finds the shard's number, or gives it one.
 func (db *DB) catalogue(e *engine, name shardName, o ShardOptions) (*Shard, error) {
-	s := &Shard{db: db, eng: e, name: name, windowed: o.Windowed, sessions: o.Sessions, versions: o.Versions}
-	v, c, err := e.db.Get(catalogueKey(name))
-	switch {
-	case err == nil:
-		defer c.Close()
-		if len(v) != 5 {
-			return nil, fmt.Errorf("%w: catalogue value of %d bytes", ErrCorrupt, len(v))
-		}
-		s.number, s.windowed = binary.BigEndian.Uint32(v), v[4]&catalogueWindowed != 0
-		s.sessions, s.versions = v[4]&catalogueSessions != 0, v[4]&catalogueVersions != 0
-		return s, nil
-	case !errors.Is(err, pebble.ErrNotFound):
-		return nil, err
-	}
-	s.number = e.next
 	var flags byte
 	if o.Windowed {
 		flags = catalogueWindowed
@@ -175,12 +195,34 @@ func (db *DB) catalogue(e *engine, name shardName, o ShardOptions) (*Shard, erro
 	if o.Versions {
 		flags |= catalogueVersions
 	}
-	if err := e.db.Set(catalogueKey(name), append(number(s.number), flags), pebble.NoSync); err != nil {
+	n, flags, err := db.numberOf(e, name, flags)
+	if err != nil {
 		return nil, err
+	}
+	return &Shard{db: db, eng: e, name: name, number: n, windowed: flags&catalogueWindowed != 0, sessions: flags&catalogueSessions != 0,
+		versions: flags&catalogueVersions != 0}, nil
+}
+
+// numberOf finds the number and the flags of a name in the catalogue, or enters it with those given.
+func (db *DB) numberOf(e *engine, name shardName, flags byte) (uint32, byte, error) {
+	v, c, err := e.get(catalogueKey(name))
+	switch {
+	case err == nil:
+		defer c.Close()
+		if len(v) != 5 {
+			return 0, 0, fmt.Errorf("%w: catalogue value of %d bytes", ErrCorrupt, len(v))
+		}
+		return binary.BigEndian.Uint32(v), v[4], nil
+	case !errors.Is(err, pebble.ErrNotFound):
+		return 0, 0, err
+	}
+	n := e.next
+	if err := e.set(catalogueKey(name), append(number(n), flags)); err != nil {
+		return 0, 0, err
 	}
 	e.wrote(1)
 	e.next += 2
-	return s, nil
+	return n, flags, nil
 }
 
 // Store returns the store's name.
@@ -196,7 +238,7 @@ func (s *Shard) Position() (Position, bool) {
 		return Position{}, false
 	}
 	defer s.db.release()
-	v, c, err := s.eng.db.Get(number(s.number))
+	v, c, err := s.eng.get(number(s.number))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return Position{}, false
 	}
@@ -222,19 +264,21 @@ func (s *Shard) Wipe() error {
 		return err
 	}
 	defer s.db.release()
-	if err := s.eng.db.DeleteRange(number(s.number), s.limit(), s.writeOptions()); err != nil {
+	b := s.eng.db.NewBatch()
+	defer b.Close()
+	err := b.DeleteRange(number(s.number), s.limit(), nil)
+	for _, x := range s.indexes {
+		err = firstError(err, x.wipe(b))
+	}
+	if err == nil {
+		err = s.eng.commit(b)
+	}
+	if err != nil {
 		return fmt.Errorf("state: wipe %s/%d: %w", s.name.store, s.name.partition, err)
 	}
 	s.eng.wrote(1)
 	s.withOwner(owner.forgetAll)
 	return nil
-}
-
-func (s *Shard) writeOptions() *pebble.WriteOptions {
-	if s.eng.medium == Logged {
-		return pebble.Sync
-	}
-	return pebble.NoSync
 }
 
 func (s *Shard) withOwner(f func(owner)) {
@@ -281,7 +325,7 @@ func (s *Shard) ApproximateCount() (int64, error) {
 
 // guessRows estimates the number of rows: those that make up the size on disk, or at least the cached ones.
 func (s *Shard) guessRows(cached int64) (int64, error) {
-	size, err := s.eng.db.EstimateDiskUsage(s.prefix(), s.limit())
+	size, err := s.eng.size(s.prefix(), s.limit())
 	if err != nil {
 		return 0, fmt.Errorf("state: size of %s/%d: %w", s.name.store, s.name.partition, err)
 	}
@@ -292,7 +336,11 @@ func (s *Shard) guessRows(cached int64) (int64, error) {
 	var bytes, n int64
 	for ok := it.First(); ok && n < 100; ok = it.Next() {
 		n++
-		bytes += int64(len(it.Key()) + len(it.Value()))
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return cached, firstError(err, it.Close())
+		}
+		bytes += int64(len(it.Key()) + len(v))
 	}
 	if err := firstError(it.Error(), it.Close()); err != nil || bytes == 0 {
 		return cached, err

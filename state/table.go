@@ -91,6 +91,7 @@ type table[K, V any] struct {
 	sealedExpired          int64
 
 	dir directory // where windows lie by key, if anybody has asked
+	idx []*tableIndex[K, V]
 
 	pre     []byte           // the shard's prefix
 	iter    *pebble.Iterator // nil, or as new as applied
@@ -412,6 +413,9 @@ func (s *table[K, V]) read(e *Entry[K, V], enc []byte) error {
 		return err
 	}
 	s.poll()
+	if s.eng.own != nil {
+		return s.readOwn(e, enc)
+	}
 	if s.iter == nil {
 		it, err := s.eng.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
 		if err != nil {

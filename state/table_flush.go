@@ -50,9 +50,17 @@ func (s *table[K, V]) writeTouched(log func(key, value []byte, ts int64) error) 
 			return err // touched still has all that Abort must drop
 		}
 		if changed {
+			if s.idx != nil {
+				if err := s.reindex(e, items[i].pos); err != nil {
+					return err
+				}
+			}
 			items[n] = items[i]
 			n++
 		}
+	}
+	for _, x := range s.idx {
+		x.clear()
 	}
 	s.touched, s.sortedTo = nil, 0
 	if n == 0 {

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/leatstream/leat/serde"
 )
 
@@ -140,12 +138,12 @@ func (s *table[K, V]) scanTo(p span, reverse bool, yield func(Row[K, V]) bool) e
 }
 
 // newIter returns an iterator over a span of the shard.
-func (s *Shard) newIter(p span) (*pebble.Iterator, error) {
-	o := pebble.IterOptions{LowerBound: append(s.prefix(), p.lo...), UpperBound: s.limit()}
+func (s *Shard) newIter(p span) (Iterator, error) {
+	to := s.limit()
 	if p.hi != nil {
-		o.UpperBound = append(s.prefix(), p.hi...)
+		to = append(s.prefix(), p.hi...)
 	}
-	it, err := s.eng.db.NewIter(&o)
+	it, err := s.eng.newIter(append(s.prefix(), p.lo...), to)
 	if err != nil {
 		return nil, fmt.Errorf("state: iterate %s/%d: %w", s.name.store, s.name.partition, err)
 	}
@@ -190,7 +188,7 @@ func (d *rows[K, V]) row(k, v []byte) (r Row[K, V], err error) {
 // merge walks an iterator and sorted changes together; where both have a key the change counts.
 type merge[K, V any] struct {
 	over    changes[K, V]
-	it      *pebble.Iterator
+	it      Iterator
 	reverse bool
 	rows    rows[K, V]
 }

@@ -82,6 +82,9 @@ func (s *table[K, V]) enlist(e *Entry[K, V]) {
 		it.k1 = s.firstBytes(e, 0)
 	}
 	s.touched = append(s.touched, it)
+	if s.idx != nil {
+		s.indexTouched(e)
+	}
 	s.dirtyExtra += max(int64(e.size), s.typical)
 	if len(s.touched)&255 == 0 {
 		s.reportDirty()
@@ -127,6 +130,9 @@ func (s *table[K, V]) Set(e *Entry[K, V], v V, ts int64) error {
 	s.writes++
 	e.Value, e.Time, e.Exists, e.order = v, ts, true, s.writes
 	e.flags |= flagDirty
+	for _, x := range s.idx {
+		x.note(e.self)
+	}
 	if s.opt.NoBuffer {
 		return s.sendNow(e, first)
 	}
@@ -253,6 +259,9 @@ func (s *table[K, V]) send(e *Entry[K, V], o *oldValue[V], buf, key []byte) erro
 // Seal implements [Store].
 func (s *table[K, V]) Seal(b *Batch, pos Position) {
 	s.poll()
+	for _, x := range s.idx {
+		x.forgetSome(s.Dirty())
+	}
 	if s.pending == nil {
 		s.pending = s.eng.db.NewBatch()
 	}
@@ -286,6 +295,10 @@ func (s *table[K, V]) Abort() {
 	}
 	s.touched, s.sortedTo, s.unsealed, s.unsealedN = s.touched[:0], 0, nil, 0
 	s.olds, s.oldBuf, s.changes, s.prevOf, s.writes = s.olds[:0], s.oldBuf[:0], s.changes[:0], nil, 0
+	for _, x := range s.idx {
+		x.clear()
+		x.fresh = fresh{}
+	}
 	if s.pending != nil {
 		s.pending.Close()
 		s.pending = nil

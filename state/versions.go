@@ -452,7 +452,7 @@ func (s *Shard) restoreVersions(recs []Restored, pos Position) error {
 		return err
 	}
 	s.eng.wrote(int(b.Count()))
-	if err := b.Commit(s.writeOptions()); err != nil {
+	if err := s.eng.commit(b); err != nil {
 		return err
 	}
 	s.withOwner(func(o owner) {
@@ -464,7 +464,7 @@ func (s *Shard) restoreVersions(recs []Restored, pos Position) error {
 }
 
 func (s *Shard) readVersions(key []byte) ([]rawVersion, error) {
-	row, c, err := s.eng.db.Get(append(s.prefix(), key...))
+	row, c, err := s.eng.get(append(s.prefix(), key...))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
 	}

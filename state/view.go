@@ -32,7 +32,7 @@ func (v *view[K, V]) get(local []byte) (r Row[K, V], ok bool, err error) {
 	}
 	defer v.sh.db.release()
 	key := append(v.sh.prefix(), local...)
-	raw, c, err := v.sh.eng.db.Get(key)
+	raw, c, err := v.sh.eng.get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return r, false, nil
 	}
@@ -45,7 +45,7 @@ func (v *view[K, V]) get(local []byte) (r Row[K, V], ok bool, err error) {
 }
 
 // each runs f on an iterator over a span, with a yield that reports whether to go on; an error of f comes last.
-func (v *view[K, V]) each(p span, err error, f func(it *pebble.Iterator, yield func(Row[K, V]) bool) error) iter.Seq2[Row[K, V], error] {
+func (v *view[K, V]) each(p span, err error, f func(it Iterator, yield func(Row[K, V]) bool) error) iter.Seq2[Row[K, V], error] {
 	return func(yield func(Row[K, V], error) bool) {
 		more := true
 		run := func() error {
@@ -73,7 +73,7 @@ func (v *view[K, V]) each(p span, err error, f func(it *pebble.Iterator, yield f
 }
 
 func (v *view[K, V]) scan(p span, reverse bool, err error) iter.Seq2[Row[K, V], error] {
-	return v.each(p, err, func(it *pebble.Iterator, yield func(Row[K, V]) bool) error {
+	return v.each(p, err, func(it Iterator, yield func(Row[K, V]) bool) error {
 		m := merge[K, V]{it: it, reverse: reverse, rows: v.rows}
 		return m.run(yield)
 	})
@@ -145,7 +145,7 @@ func (v *WindowView[K, V]) Get(k K, start int64) (r Row[K, V], ok bool, err erro
 func (v *WindowView[K, V]) Fetch(k K, from, to int64) iter.Seq2[Row[K, V], error] {
 	from, to = max(0, from), max(-1, to)
 	enc, err := v.view.encode(k)
-	return v.view.each(startSpan(from, to), err, func(it *pebble.Iterator, yield func(Row[K, V]) bool) error {
+	return v.view.each(startSpan(from, to), err, func(it Iterator, yield func(Row[K, V]) bool) error {
 		f := keyFetch[K, V]{it: it, pre: v.view.sh.prefix(), enc: enc, from: from, to: to, rows: v.view.rows}
 		return f.run(changes[K, V]{}, yield)
 	})

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"iter"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/leatstream/leat/serde"
 )
 
@@ -27,13 +25,13 @@ func ViewSession[K, V any](sh *Shard, key serde.Serde[K], val serde.Serde[V], to
 func (v *SessionView[K, V]) Sessions(k K, earliestEnd, latestStart int64) iter.Seq2[Row[SessionKey[K], V], error] {
 	enc, err := v.inner.Append(make([]byte, 0, 32), v.view.rows.keyAt, k)
 	p := span{lo: binary.BigEndian.AppendUint64(nil, uint64(max(0, earliestEnd)))}
-	return v.view.each(p, err, func(it *pebble.Iterator, yield func(Row[SessionKey[K], V]) bool) error {
+	return v.view.each(p, err, func(it Iterator, yield func(Row[SessionKey[K], V]) bool) error {
 		return v.walk(it, enc, latestStart, yield)
 	})
 }
 
 // walk goes from one end to the next, and at each to the key: sessions lie by end, then by the key's bytes, then by start.
-func (v *SessionView[K, V]) walk(it *pebble.Iterator, enc []byte, latestStart int64, yield func(Row[SessionKey[K], V]) bool) error {
+func (v *SessionView[K, V]) walk(it Iterator, enc []byte, latestStart int64, yield func(Row[SessionKey[K], V]) bool) error {
 	at := v.view.sh.prefix()
 	for ok := it.First(); ok; {
 		k := it.Key()[4:]

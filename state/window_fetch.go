@@ -3,14 +3,12 @@ package state
 import (
 	"bytes"
 	"encoding/binary"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // keyFetch finds the windows of one key where windows lie by start: it seeks from one start to the next, at most two
 // seeks for each start that any key has.
 type keyFetch[K, V any] struct {
-	it       *pebble.Iterator
+	it       Iterator
 	pre      []byte // the shard's prefix
 	enc      []byte
 	from, to int64

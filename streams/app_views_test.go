@@ -33,7 +33,8 @@ func eventually(t testing.TB, f func() error) {
 func TestSessionViewsAndChangelogConfigs(t *testing.T) {
 	onOurs(t, func(t *testing.T, b *bench) {
 		sessions := streams.SessionStore[string, int64]{Name: "visits", Changelog: map[string]string{"segment.bytes": "1048576"}}
-		unlogged := streams.Store[string, int64]{Name: "unlogged", NoChangelog: true}
+		byCount := streams.Index[string, int64, int64]{Name: "by-count", Of: func(_ string, n int64) (int64, bool) { return n, true }}
+		unlogged := streams.Store[string, int64]{Name: "unlogged", NoChangelog: true, Indexes: []streams.StoreIndex[string, int64]{byCount}}
 		var sb streams.Builder
 		g := sb.Stream(streams.Topic[string, string]{Name: b.in}).GroupByKey()
 		g.WindowedBySession(streams.Session(time.Hour)).Count(sessions).
@@ -55,6 +56,15 @@ func TestSessionViewsAndChangelogConfigs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		counted, err := app.IndexView(unlogged, byCount)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range counted.Get(1) {
+			if !errors.Is(err, streams.ErrNotReady) {
+				t.Errorf("a lookup before the application runs gives %v", err)
+			}
+		}
 		app.ready(t)
 		b.say(map[string]int64{}, "x", "y", "z") // keys 0, 1, 2
 		b.say(map[string]int64{}, "x")
@@ -62,6 +72,26 @@ func TestSessionViewsAndChangelogConfigs(t *testing.T) {
 		eventually(t, func() error {
 			if n, err := plain.ApproximateCount(); err != nil || n != 3 {
 				return fmt.Errorf("%d rows (%v), want 3", n, err)
+			}
+			return nil
+		})
+		eventually(t, func() error {
+			var keys []string
+			for e, err := range counted.Get(2) {
+				if err != nil {
+					return err
+				}
+				keys = append(keys, e.Key)
+			}
+			once := int64(1)
+			for e, err := range counted.Range(nil, &once) {
+				if err != nil || e.Value != 1 {
+					return fmt.Errorf("row %v (%v) among those counted once", e, err)
+				}
+				keys = append(keys, e.Key)
+			}
+			if slices.Sort(keys[min(1, len(keys)):]); !slices.Equal(keys, []string{"0", "1", "2"}) {
+				return fmt.Errorf("counted twice, then once: %v, want 0, then 1 and 2", keys)
 			}
 			return nil
 		})

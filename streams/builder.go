@@ -48,7 +48,8 @@ type storeDef struct {
 	keepOld bool          // somebody needs old values
 	// unbuffered: somebody needs every update at once, whatever the descriptor says.
 	unbuffered bool
-	isGlobal   bool // a global table's: every task may read it
+	isGlobal   bool                                  // a global table's: every task may read it
+	indexes    func(topic string) []state.ShardIndex // nil: none
 	open       func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error)
 }
 
@@ -287,13 +288,13 @@ func (s *builtSub) openStores(t *engine.Task) (out []state.Store, err error) {
 		out = nil
 	}()
 	for _, d := range s.stores {
-		sh, err := t.Env().DB.Shard(d.spec.Name, t.ID().Partition, d.shard)
-		if err != nil {
-			return out, fmt.Errorf("store %q: %w", d.spec.Name, err)
-		}
 		topic := d.spec.Changelog.In(t.Env().AppID)
 		if d.spec.Changelog.Name == "" {
 			topic = d.spec.Name
+		}
+		sh, err := t.Env().DB.Shard(d.spec.Name, t.ID().Partition, d.shardOptions(topic))
+		if err != nil {
+			return out, fmt.Errorf("store %q: %w", d.spec.Name, err)
 		}
 		st, err := d.open(t, sh, topic)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/leatstream/leat/serde"
+	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/engine"
 )
 
@@ -65,6 +66,10 @@ type Store[K, V any] struct {
 	KeepUnchanged bool
 	// Changelog overrides topic configs of the changelog topic.
 	Changelog map[string]string
+	// Indexes are secondary indexes: see [Index].
+	Indexes []StoreIndex[K, V]
+	// Engine keeps the data in a storage engine of your own; nil: Pebble.
+	Engine *state.OwnEngine
 }
 
 // WindowStore describes a window store: the state of a windowed aggregate. See [Store] for the fields of the same name.
@@ -81,6 +86,7 @@ type WindowStore[K, V any] struct {
 	NoBuffer      bool
 	KeepUnchanged bool
 	Changelog     map[string]string
+	Engine        *state.OwnEngine
 }
 
 // StoreRef is any store descriptor, where a processor says what it uses. Only this package's descriptors are ones.

@@ -118,12 +118,12 @@ func openGlobal[K, V any](o *opening, d *storeDef, key serde.Serde[K], val serde
 	env, name := o.task.Env(), d.spec.Name
 	out := &globalRows[K, V]{key: key, rows: make(map[string]globalRow[V]), buf: make([]byte, 0, 64)}
 	o.memo[memo] = out
-	sh, err := env.DB.Shard(name, 0, d.shard)
+	out.at = serde.Place{Topic: d.spec.Changelog.In(env.AppID), Key: true}
+	sh, err := env.DB.Shard(name, 0, d.shardOptions(out.at.Topic))
 	if err != nil || env.Globals == nil {
 		o.fail(fmt.Errorf("global table %q: %w", name, errorsOr(err, "the environment has no global tables")))
 		return out
 	}
-	out.at = serde.Place{Topic: d.spec.Changelog.In(env.AppID), Key: true}
 	out.view = state.ViewKeyValue(sh, key, val, out.at.Topic)
 	out.slots = env.Globals.Of(name)
 	return out

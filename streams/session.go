@@ -22,6 +22,7 @@ type SessionStore[K, V any] struct {
 	NoBuffer      bool
 	KeepUnchanged bool
 	Changelog     map[string]string
+	Engine        *state.OwnEngine
 }
 
 func (s SessionStore[K, V]) declare(b *Builder) *storeDef {
@@ -38,6 +39,7 @@ func declareSession[K, V any](b *Builder, s SessionStore[K, V], key serde.Serde[
 	key = serdeFor(b, s.Key, key, fmt.Sprintf("the key of store %q", s.Name))
 	val := serdeFor(b, s.Value, nil, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.Session, s.InMemory, s.NoChangelog, s.Changelog)
+	d.keptBy(b, s.Engine)
 	d.shard.Windowed, d.shard.Sessions = true, true
 	d.spec.Key, d.spec.Value = key, val
 	d.spec.RetentionMillis = retention.Milliseconds()

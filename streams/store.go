@@ -37,12 +37,17 @@ func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val s
 	key = serdeFor(b, s.Key, key, fmt.Sprintf("the key of store %q", s.Name))
 	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.KeyValue, s.InMemory, s.NoChangelog, s.Changelog)
+	d.keptBy(b, s.Engine)
 	d.spec.Key, d.spec.Value = key, val
+	index := d.index(b, s.Indexes, key, val)
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
 		st, err := state.OpenKeyValue(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer || d.unbuffered,
 			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, MaxEntries: limits.maxEntries, TTL: limits.ttl, Now: recordTime(t), Refused: d.refused(t)})
 		if err == nil && limits.ttl > 0 {
 			t.OnTime(limits.clock == WallClock, limits.interval(), st.Expire)
+		}
+		if err == nil && index != nil {
+			err = index(st)
 		}
 		return st, err
 	}
@@ -58,6 +63,7 @@ func declareWindow[K, V any](b *Builder, s WindowStore[K, V], key serde.Serde[K]
 	key = serdeFor(b, s.Key, key, fmt.Sprintf("the key of store %q", s.Name))
 	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.Window, s.InMemory, s.NoChangelog, s.Changelog)
+	d.keptBy(b, s.Engine)
 	d.shard.Windowed = true
 	d.spec.Key, d.spec.Value = key, val
 	d.spec.RetentionMillis, d.spec.SizeMillis = retention.Milliseconds(), size.Milliseconds()

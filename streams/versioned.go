@@ -21,6 +21,9 @@ func declareVersioned[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], v
 	if s.Versioned < time.Millisecond {
 		b.mistake("store %q keeps versions for %v: at least a millisecond is needed", s.Name, s.Versioned)
 	}
+	if len(s.Indexes) > 0 {
+		b.mistake("store %q keeps versions, and has Indexes: these are for stores of one value per key", s.Name)
+	}
 	if s.MaxEntries != 0 || s.TTL != 0 {
 		b.mistake("store %q keeps versions, whose number Versioned bounds: leave MaxEntries and TTL out", s.Name)
 	}
@@ -28,6 +31,7 @@ func declareVersioned[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], v
 	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.Versioned, s.InMemory, s.NoChangelog, s.Changelog)
 	d.shard.Versions = true
+	d.keptBy(b, s.Engine)
 	d.spec.Key, d.spec.Value = key, val
 	d.spec.RetentionMillis = s.Versioned.Milliseconds()
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {

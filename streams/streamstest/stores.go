@@ -1,9 +1,11 @@
 package streamstest
 
 import (
+	"time"
+
+	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams"
-	"time"
 )
 
 // Row is one row of a store. Time is that of the record that wrote it.
@@ -72,6 +74,36 @@ func (s *KeyValue[K, V]) All() []Row[K, V] {
 		}
 		if err := p.Err(); err != nil {
 			s.d.t.Fatalf("streamstest: store %q: %v", p.Name(), err)
+		}
+	}
+	return out
+}
+
+// LookUp returns the rows that an index of a store finds by a value, in the order of the tasks, then of the keys' bytes.
+func (d *Driver) LookUp[K, V, I any](s streams.Store[K, V], x streams.Index[K, V, I], by I) []Row[K, V] {
+	d.t.Helper()
+	var out []Row[K, V]
+	for _, part := range d.Store(s).parts {
+		val := x.By
+		if val == nil {
+			var err error
+			if val, err = serde.For[I](); err != nil {
+				d.t.Fatalf("streamstest: index %q: %v", x.Name, err)
+			}
+		}
+		rows, err := state.LookUp[I](part, x.Name, val)
+		if err != nil {
+			d.t.Fatalf("streamstest: %v", err)
+		}
+		for k, v := range rows.Get(by) {
+			e, err := part.Entry(nil, k)
+			if err != nil {
+				d.t.Fatalf("streamstest: store %q: %v", part.Name(), err)
+			}
+			out = append(out, Row[K, V]{Key: k, Value: v, Time: time.UnixMilli(e.Time).UTC()})
+		}
+		if err := rows.Err(); err != nil {
+			d.t.Fatalf("streamstest: index %q: %v", x.Name, err)
 		}
 	}
 	return out
