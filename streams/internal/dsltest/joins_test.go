@@ -48,7 +48,7 @@ func joined(t *testing.T, wire func(b *streams.Builder)) *streamstest.Driver {
 	return streamstest.New(t, topology)
 }
 
-func reads[V any](t *testing.T, d *streamstest.Driver, name string, want ...V) {
+func joinReads[V any](t *testing.T, d *streamstest.Driver, name string, want ...V) {
 	t.Helper()
 	var got []V
 	for _, r := range d.Read(of[V](name)) {
@@ -69,7 +69,7 @@ func TestDocsStreamTableJoin(t *testing.T) {
 	d.Send(of[payment]("paid"), "c1", payment{1}) // nobody's yet
 	d.Send(of[customer]("customers"), "c1", customer{"Ada"})
 	d.Send(of[payment]("paid"), "c1", payment{5})
-	reads(t, d, "receipts", receipt{"Ada", 5})
+	joinReads(t, d, "receipts", receipt{"Ada", 5})
 }
 
 func TestDocsStreamStreamJoin(t *testing.T) {
@@ -87,11 +87,11 @@ func TestDocsStreamStreamJoin(t *testing.T) {
 	d.Send(of[payment]("paid"), "o1", payment{5}, streamstest.At(noon))
 	d.Send(of[payment]("paid"), "o2", payment{7}, streamstest.At(noon))
 	d.Send(of[shipment]("shipments"), "o1", shipment{"p1"}, streamstest.At(noon.Add(time.Hour)))
-	reads(t, d, "deliveries", delivery{5, "p1"})
+	joinReads(t, d, "deliveries", delivery{5, "p1"})
 	d.Send(of[payment]("paid"), "o3", payment{9}, streamstest.At(noon.Add(time.Hour+time.Minute+time.Millisecond)))
-	reads(t, d, "deliveries", delivery{7, ""}) // alone, and once
+	joinReads(t, d, "deliveries", delivery{7, ""}) // alone, and once
 	d.Send(of[shipment]("shipments"), "o2", shipment{"p2"}, streamstest.At(noon.Add(time.Hour)))
-	reads[delivery](t, d, "deliveries")
+	joinReads[delivery](t, d, "deliveries")
 }
 
 func TestDocsTableTableJoin(t *testing.T) {
@@ -137,7 +137,7 @@ func TestDocsGlobalJoin(t *testing.T) {
 	d.Send(of[place]("places"), "louvre", place{"Paris"})
 	d.Send(of[visit]("visits"), "ada", visit{"louvre"})
 	d.Send(of[visit]("visits"), "bob", visit{""})
-	reads(t, d, "cities", place{"Paris"}, place{"nowhere"})
+	joinReads(t, d, "cities", place{"Paris"}, place{"nowhere"})
 }
 
 func TestDocsForeignKeyJoin(t *testing.T) {
