@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/leatstream/leat/streams/internal/runtime"
 )
 
 // State is what an instance is doing. It goes from StateCreated to StateRebalancing and StateRunning, between these two as
@@ -126,4 +128,37 @@ func (a *App) setPaused(p bool) {
 	if a.mu.rt != nil {
 		a.mu.rt.SetPaused(p)
 	}
+}
+
+// ErrWorkers is wrapped by the errors of AddWorker and RemoveWorker: the instance does not run, or has one worker alone.
+var ErrWorkers = runtime.ErrWorkers
+
+// AddWorker starts one more worker on this instance while it runs, and returns its number. It joins the group, which gives it
+// a part of the tasks; those that stay go on meanwhile. It lasts until Run ends: Config.Workers says how many begin.
+func (a *App) AddWorker() (int, error) {
+	rt, err := a.runs()
+	if err != nil {
+		return 0, err
+	}
+	return rt.AddWorker()
+}
+
+// RemoveWorker ends the worker with the highest number, and returns that: it commits what it has processed and leaves the
+// group, and its tasks go to others, of this instance first, where their state is. The last one stays. RemoveWorker waits
+// for the worker's end, until ctx is done at most; the worker ends in any case.
+func (a *App) RemoveWorker(ctx context.Context) (int, error) {
+	rt, err := a.runs()
+	if err != nil {
+		return 0, err
+	}
+	return rt.RemoveWorker(ctx)
+}
+
+func (a *App) runs() (*runtime.Runtime, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.rt == nil {
+		return nil, fmt.Errorf("%w: the application does not run", ErrWorkers)
+	}
+	return a.mu.rt, nil
 }

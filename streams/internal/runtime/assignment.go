@@ -194,7 +194,7 @@ func (w *worker) hold() {
 
 func (w *worker) setUp(up bool) {
 	if w.up.Swap(up) != up {
-		w.rt.checkUp()
+		w.rt.crew.checkUp()
 	}
 }
 

@@ -70,7 +70,9 @@ func (f *follower) close() {
 // follow says what copies w is to keep from now on.
 func (f *follower) follow(w *worker, copies []standbyCopy) {
 	f.mu.Lock()
-	f.mu.wanted[w] = copies
+	if f.mu.wanted[w] = copies; len(copies) == 0 {
+		delete(f.mu.wanted, w)
+	}
 	f.mu.Unlock()
 	f.wake()
 }

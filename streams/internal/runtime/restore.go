@@ -76,7 +76,7 @@ func (r *restorer) begin(jobs []*restoreJob) {
 			if j.begun.CompareAndSwap(false, true) {
 				j.finish(j.ctx.Err()) // its task is given up, and does not wait for what the others ask
 			}
-			for _, other := range jobs { // all gone: nobody needs the answers
+			for _, other := range jobs {
 				if other.ctx.Err() == nil {
 					return
 				}

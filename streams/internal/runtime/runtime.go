@@ -70,17 +70,14 @@ type Runtime struct {
 	restorer *restorer
 	follower *follower
 	purger   *purger
-	metrics  *metrics                     // nil: nothing is measured
-	workers  []*worker                    // made under mu
+	metrics  *metrics // nil: nothing is measured
+	crew     crew
 	current  atomic.Pointer[subscription] // what the workers read; replaced when a pattern finds other topics
 	poke     chan struct{}                // says that topics may have come or gone
 	globals  *globals                     // nil: the plan has none
 	changes  engine.Globals               // what changes in them
 	replayed atomic.Int64
 	paused   atomic.Bool
-
-	upMu sync.Mutex // guards isUp, and orders the calls of OnUp
-	isUp bool
 
 	mu struct {
 		sync.Mutex
@@ -108,6 +105,7 @@ type claimant interface{ wake() }
 // New returns a runtime that does nothing yet.
 func New(cfg Config) *Runtime {
 	rt := &Runtime{cfg: cfg, poke: make(chan struct{}, 1)}
+	rt.crew.rt = rt
 	rt.mu.claims, rt.mu.progress = map[engine.TaskID]*claim{}, map[engine.TaskID]*progress{}
 	rt.mu.shards, rt.mu.tasks = map[string]map[int32]*state.Shard{}, map[int]int32{}
 	rt.mu.copies, rt.mu.ends = map[string]map[int32]*copied{}, map[tp]logEnd{}
@@ -244,8 +242,8 @@ func (rt *Runtime) Run(ctx context.Context) (err error) {
 			return errors.Join(stopped(ctx, err), rt.globals.close())
 		}
 	}
-	err = rt.work(ctx)
-	rt.leave(cl)
+	err = rt.crew.work(ctx)
+	rt.leaveAll()
 	return errors.Join(err, rt.globals.close())
 }
 
@@ -258,57 +256,6 @@ func stopped(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
-}
-
-// work runs the workers; the first one that fails stops the others.
-func (rt *Runtime) work(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	rt.mu.Lock()
-	for n := range rt.cfg.Workers {
-		rt.workers = append(rt.workers, newWorker(ctx, rt, n))
-	}
-	rt.mu.Unlock()
-	errs := make([]error, len(rt.workers), len(rt.workers)+3)
-	var followed, watched error
-	var wg sync.WaitGroup
-	for i, w := range rt.workers {
-		wg.Go(func() {
-			defer cancel()
-			errs[i] = w.run()
-		})
-	}
-	if rt.globals != nil {
-		wg.Go(func() {
-			defer cancel()
-			followed = rt.globals.follow(ctx)
-		})
-	}
-	if rt.cfg.Plan.HasPatterns() {
-		wg.Go(func() {
-			defer cancel()
-			watched = rt.watch(ctx)
-		})
-	}
-	wg.Wait()
-	return errors.Join(append(errs, followed, watched, rt.cfg.DB.Drain())...)
-}
-
-// leave gives the partitions of this instance to the others at once, if that is wanted. If the brokers do not answer they
-// get them when the session has timed out.
-func (rt *Runtime) leave(cl *kgo.Client) {
-	if rt.cfg.LeaveOnStop == nil || !rt.cfg.LeaveOnStop() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	var ids []string
-	for _, w := range rt.workers {
-		ids = append(ids, w.id)
-	}
-	if err := session.Leave(ctx, cl, rt.cfg.AppID, ids...); err != nil {
-		rt.cfg.Logger.Warn("could not leave the group: the others get the tasks when the session has timed out", "err", err)
-	}
 }
 
 // stateTasks lists the tasks that this instance has state of, for the balancer.
@@ -363,28 +310,4 @@ func (rt *Runtime) changelogEnds() (map[string]int64, error) {
 		})
 	}
 	return sums, nil
-}
-
-// checkUp tells OnUp when the instance came up, every worker with all of its tasks, or is not up any more.
-func (rt *Runtime) checkUp() {
-	rt.upMu.Lock()
-	defer rt.upMu.Unlock()
-	up := !slices.ContainsFunc(rt.workers, func(w *worker) bool { return !w.up.Load() })
-	if up == rt.isUp {
-		return
-	}
-	rt.isUp = up
-	if up {
-		rt.cfg.Logger.Info("ready", "workers", len(rt.workers))
-	}
-	if rt.cfg.OnUp != nil {
-		rt.cfg.OnUp(up)
-	}
-}
-
-// SetPaused stops processing, punctuators included, or goes on with it; tasks keep their places, restores and copies go on,
-// and what was processed is committed. Any goroutine may call it.
-func (rt *Runtime) SetPaused(p bool) {
-	rt.paused.Store(p)
-	rt.wakeAll()
 }

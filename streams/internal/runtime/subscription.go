@@ -186,7 +186,7 @@ func marks(found map[string][]string, existing map[string]mark) map[string]mark 
 func (rt *Runtime) wakeAll() {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	for _, w := range rt.workers {
+	for _, w := range rt.crew.all() {
 		w.wake()
 	}
 }

@@ -22,7 +22,11 @@ type worker struct {
 	n   int
 	id  string // instance id in the group
 	log *slog.Logger
-	ctx context.Context // ends with the application
+	ctx context.Context // ends with the application, or when the worker is removed
+
+	stop    context.CancelFunc // ends ctx
+	done    chan struct{}      // closed when it has ended
+	removed bool               // it is to end and the others are not; guarded by crew.mu
 
 	s       *session.Session
 	sub     *subscription // that s was opened for

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -26,23 +27,25 @@ const (
 	Partition
 	// Cut breaks the connections of an instance at a request: before it, or after it so that the answer is lost.
 	Cut
-	// Twin starts a copy of an instance with its state directory and so its name, while that one runs: one has to give up.
+	// Twin starts a copy of an instance with its state directory and so its name, while that one runs: one has to give up, or both.
 	Twin
 	// BrokerCrash cuts the broker's power as it calls its file system. What it had not synced is lost, or some of it.
 	BrokerCrash
 	// BrokerRestart stops the broker and starts it again.
 	BrokerRestart
+	// Workers adds a worker to an instance, and removes it after a while.
+	Workers
 	// SlowDisk has the broker's syncs take up to half a second for a while.
 	SlowDisk
 )
 
 // All are all kinds.
-var All = []Fault{CrashInCommit, CrashAtRequest, CrashAtFile, Restart, Join, Partition, Cut, Twin, BrokerCrash, BrokerRestart, SlowDisk}
+var All = []Fault{CrashInCommit, CrashAtRequest, CrashAtFile, Restart, Join, Partition, Cut, Twin, BrokerCrash, BrokerRestart, Workers, SlowDisk}
 
 // String names the kind.
 func (f Fault) String() string {
 	names := [...]string{"crash in a commit", "crash at a request", "crash at a file call", "restart", "join", "partition", "cut", "twin",
-		"broker crash", "broker restart", "slow disk"}
+		"broker crash", "broker restart", "workers", "slow disk"}
 	if f < 0 || int(f) >= len(names) {
 		return fmt.Sprintf("Fault(%d)", int(f))
 	}
@@ -149,8 +152,25 @@ func (w *world) strike(k strike) error {
 		})
 	case Twin:
 		return w.twin(i)
+	case Workers:
+		w.addWorker(p, k.lasts)
 	}
 	return nil
+}
+
+// addWorker gives a process one more worker for a while.
+func (w *world) addWorker(p *process, lasts time.Duration) {
+	_, err := p.app.AddWorker()
+	w.trace.note("%s: a worker is added: %v", p.of.name, err)
+	w.later(lasts, func() error {
+		w.helpers.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			_, err := p.app.RemoveWorker(ctx)
+			w.trace.note("%s: a worker is removed: %v", p.of.name, err)
+		})
+		return nil
+	})
 }
 
 // target is the instance that is struck, nil if none runs.
@@ -222,22 +242,33 @@ func (w *world) twin(i *instance) error {
 			w.fail(fmt.Errorf("%s: a copy of it runs for two minutes, and neither was fenced", i.name))
 			old.end(false)
 		}
-		w.later(0, func() error { w.settle(i, old, copied); return nil })
+		// With several workers each may lose one of them, and then both end.
+		if old.settled(0) {
+			copied.settled(time.Minute)
+		} else {
+			old.settled(time.Minute)
+		}
+		w.later(0, func() error { return w.settle(i, old, copied) })
 	})
 	return nil
 }
 
-// settle notes which of the two goes on.
-func (w *world) settle(i *instance, old, copied *process) {
+// settle notes which of the two goes on; if neither does the instance starts again.
+func (w *world) settle(i *instance, old, copied *process) error {
 	old.fenced.Store(false)
 	copied.fenced.Store(false)
 	i.contested = false
-	if copied.settled(0) && i.now == copied && !copied.dead.Load() {
+	switch {
+	case i.now != copied || !copied.settled(0):
+	case old.settled(0):
+		return w.revive(i, copied)
+	default:
 		i.now = old
 		i.mu.Lock()
 		i.mu.disk = old.disk
 		i.mu.Unlock()
 	}
+	return nil
 }
 
 func (w *world) strikeBroker(k strike) error {
