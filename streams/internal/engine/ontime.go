@@ -32,7 +32,10 @@ func (t *Task) advance(now int64) {
 	for _, f := range t.onTime {
 		c.reset()
 		c.Time = now
-		if guard(f, now) != nil {
+		if err := guard(f, now); err != nil {
+			if t.dead == nil { // it has panicked
+				t.die(err)
+			}
 			break
 		}
 	}
