@@ -61,7 +61,9 @@ func (t *Task) advanceIdle(now time.Time) {
 			return
 		}
 	}
-	t.streamTime = at
+	if t.advance(at); t.dead != nil {
+		return
+	}
 	saved := t.cur
 	for _, a := range i.of {
 		if t.dead != nil {
