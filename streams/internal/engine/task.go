@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -109,6 +110,7 @@ type Task struct {
 	byName   map[string]state.Store
 
 	streamTime int64 // -1: unknown
+	passing    passing
 	started    bool
 	dead       error // set once the task has failed for good
 	commits    uint32
@@ -227,19 +229,8 @@ func (t *Task) Process(max int) (n int, err error) {
 	if !t.started {
 		return 0, ErrNotStarted
 	}
-	for n < max && t.calls.held == 0 {
-		q := t.pick()
-		if t.dead != nil {
-			break
-		}
-		if q == nil {
-			break
-		}
-		t.take(q)
-		n++
-		if t.dead != nil {
-			break
-		}
+	for again := true; again && t.dead == nil; {
+		again = t.run(max, &n)
 	}
 	t.Counters.Processed += int64(n)
 	if n > 0 {
@@ -267,6 +258,31 @@ func (t *Task) pick() *queue {
 	return best
 }
 
+// run takes records until n is max, or there are none, or one of them panics; run is to be called again then. One recovery
+// stands around all of them, as for each it would cost more than an operator does.
+func (t *Task) run(max int, n *int) (again bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			if t.passing.r == nil {
+				panic(v) // not of a record: ours
+			}
+			t.settle(&PanicError{Value: v, Stack: debug.Stack()})
+			again = true
+		}
+	}()
+	for *n < max && t.calls.held == 0 {
+		q := t.pick()
+		if q == nil || t.dead != nil {
+			return false
+		}
+		*n++
+		if t.take(q); t.dead != nil {
+			return false
+		}
+	}
+	return false
+}
+
 // take passes the head of q through the task.
 func (t *Task) take(q *queue) {
 	r, at := q.pop()
@@ -277,42 +293,44 @@ func (t *Task) take(q *queue) {
 	}
 	c := &t.cur
 	c.Record, c.Time, c.Headers = r, at, r.Headers
-	if err := t.through(q, r); err != nil && t.dead == nil {
+	t.passing = passing{q, r}
+	if err := q.source.Process(c, r); err != nil {
+		t.settle(err)
+		return
+	}
+	t.passing = passing{}
+	t.taken()
+}
+
+// passing is the record on its way through the nodes, and its queue.
+type passing struct {
+	q *queue
+	r *kgo.Record
+}
+
+// settle ends the turn of a record that failed. A panic that came by every node that could have settled it (a serde's, in a
+// store's key, say) is settled here: no function can be called again, so a Retry is a failure.
+func (t *Task) settle(err error) {
+	of := t.passing
+	t.passing = passing{}
+	if p, ok := errors.AsType[*PanicError](err); ok && t.dead == nil {
+		t.cur.Record = of.r
+		var again bool
+		if again, err = t.cur.Fail(t.sub.Sources[of.q.index].Node, Processing, 1, p); again {
+			err = p
+		}
+	}
+	if err != nil && t.dead == nil {
 		t.die(err)
 	}
+	t.taken()
+}
+
+// taken runs what is due at the time that a record brought.
+func (t *Task) taken() {
 	if t.punct.stream.due(t.streamTime) && t.dead == nil {
 		t.punctuate(&t.punct.stream, t.streamTime)
 	}
-}
-
-// through passes a record to its source. A panic that came by every node that could have settled it (a serde's, in a store's
-// key, say) is settled here: no function can be called again, so a Retry is a failure.
-func (t *Task) through(q *queue, r *kgo.Record) error {
-	err := t.guarded(q, r)
-	if err == nil || t.dead != nil {
-		return err
-	}
-	return t.panicked(q, r, err)
-}
-
-// panicked is apart from through so that nothing of that escapes to the heap for its sake.
-func (t *Task) panicked(q *queue, r *kgo.Record, err error) error {
-	var p *PanicError
-	if !errors.As(err, &p) {
-		return err
-	}
-	c := &t.cur
-	c.Record = r
-	again, err := c.Fail(t.sub.Sources[q.index].Node, Processing, 1, p)
-	if again {
-		return t.die(p)
-	}
-	return err
-}
-
-func (t *Task) guarded(q *queue, r *kgo.Record) (err error) {
-	defer Recover(&err)
-	return q.source.Process(&t.cur, r)
 }
 
 // Flush is step 1 of a commit: it writes the stores' changes to changelog and passes their updates downstream. value is
