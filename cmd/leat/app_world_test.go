@@ -20,6 +20,7 @@ var counted = streams.Store[string, int64]{Name: "counts"}
 // application is one that a script runs.
 type application struct {
 	*streams.App
+	id   string
 	done chan error
 }
 
@@ -46,7 +47,7 @@ func (w *world) runApp(t *testing.T, input string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.app = &application{app, make(chan error, 1)}
+	w.app = &application{app, f[0], make(chan error, 1)}
 	go func() { w.app.done <- app.Run(context.Background()) }()
 	select {
 	case <-app.Ready():
@@ -58,14 +59,15 @@ func (w *world) runApp(t *testing.T, input string) string {
 	return ""
 }
 
-// settle waits until the application has processed a topic, and its store shows it.
+// settle waits until the application has processed a topic, its store shows it, and its positions are committed.
 func (w *world) settle(t *testing.T, topic string) string {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(w.broker.Addr()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), topic)
+	adm := kadm.NewClient(cl)
+	ends, err := adm.ListEndOffsets(t.Context(), topic)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +88,25 @@ func (w *world) settle(t *testing.T, topic string) string {
 			t.Fatal(err)
 		}
 	}
+	for !w.committed(ctx, adm, ends) {
+		select {
+		case <-ctx.Done():
+			t.Fatal("the positions are not committed")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 	return ""
+}
+
+// committed reports whether the application's positions are at the ends, and no transaction may still change them.
+func (w *world) committed(ctx context.Context, adm *kadm.Client, ends kadm.ListedOffsets) bool {
+	at, err := adm.FetchOffsets(kadm.RequireStable(ctx), w.app.id)
+	all := err == nil
+	ends.Each(func(end kadm.ListedOffset) {
+		o, ok := at.Lookup(end.Topic, end.Partition)
+		all = all && (ok && o.Err == nil && o.At >= end.Offset || end.Offset == 0)
+	})
+	return all
 }
 
 // stopApp ends the application, which leaves its group.

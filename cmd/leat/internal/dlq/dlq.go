@@ -14,8 +14,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -80,14 +82,32 @@ func (l letter) dead() bool { return l.exception != "" || l.why != "" || l.topic
 // groupOf is the group whose offsets say what was retried.
 func groupOf(name string) string { return "leat-dlq-" + name }
 
-// retried are the offsets up to which letters were written back.
+// unstablePause is how long the end of a retry that is being committed is waited for before it is looked for again.
+const unstablePause = 20 * time.Millisecond
+
+// retried are the offsets up to which letters were written back. What another retry has committed a moment ago is waited for:
+// it would be written back twice.
 func retried(ctx context.Context, cl *cli.Cluster, name string) (map[int32]int64, error) {
-	committed, err := cl.Admin.FetchOffsets(ctx, groupOf(name))
+	for {
+		at, err := committed(kadm.RequireStable(ctx), cl, name)
+		if !errors.Is(err, kerr.UnstableOffsetCommit) {
+			return at, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(unstablePause):
+		}
+	}
+}
+
+func committed(ctx context.Context, cl *cli.Cluster, name string) (map[int32]int64, error) {
+	offsets, err := cl.Admin.FetchOffsets(ctx, groupOf(name))
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, err
 	}
 	at := map[int32]int64{}
-	for p, o := range committed[name] {
+	for p, o := range offsets[name] {
 		if o.Err != nil {
 			return nil, o.Err
 		}
