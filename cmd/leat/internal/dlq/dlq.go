@@ -40,6 +40,7 @@ type letter struct {
 	topic          string // where the record came from; empty: nowhere
 	partition      int32
 	offset         int64
+	store          string // whose row it was, where it came of no record; topic is the changelog then
 	exception, why string
 	stack          string
 	own            []kgo.RecordHeader // the record's, without those of the letter
@@ -65,6 +66,8 @@ func letterOf(r *kgo.Record) letter {
 			if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 				l.offset = n
 			}
+		case "store":
+			l.store = text
 		case "exception":
 			l.exception = text
 		case "message":

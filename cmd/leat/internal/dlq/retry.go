@@ -66,11 +66,14 @@ func (s *retrying) run(ctx context.Context, cl *cli.Cluster, name string) (*cli.
 		return nil, err
 	}
 	var letters []letter
-	homeless := 0
+	homeless, rows := 0, 0
 	_, err = topic.Read(ctx, s.env, name, s.only, from, func(r *kgo.Record) error {
 		l := letterOf(r)
 		if s.to == "" && l.topic == "" {
 			homeless++
+		}
+		if l.store != "" { // without a value: written to its changelog it would delete the row
+			rows++
 		}
 		letters = append(letters, l)
 		if len(letters) == s.limit {
@@ -80,6 +83,10 @@ func (s *retrying) run(ctx context.Context, cl *cli.Cluster, name string) (*cli.
 	})
 	if err != nil {
 		return nil, err
+	}
+	if rows > 0 {
+		return nil, fmt.Errorf("%s in %q came of rows of stores and not of records: there is nothing to write back; choose others with --limit or --partition, or drop them",
+			cli.Count(rows, "letter"), name)
 	}
 	if homeless > 0 {
 		return nil, fmt.Errorf("%s in %q do not say where they came from (of a punctuator, or no dead letters): name a topic with --to, or choose others with --limit, or drop them",
