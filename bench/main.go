@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -96,12 +97,16 @@ func run(ctx context.Context, s settings, list bool, names []string) error {
 		}
 	}
 	describeMachine()
+	var failed error // a target that cannot be run costs its own figures only
 	for _, t := range all {
 		if slices.Contains(names, "all") || slices.Contains(names, t.name) {
 			if err := t.run(ctx, s); err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", t.name, err))
+			}
+			if ctx.Err() != nil {
+				break
 			}
 		}
 	}
-	return nil
+	return failed
 }

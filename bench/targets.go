@@ -70,7 +70,7 @@ var benchLine = regexp.MustCompile(`(?m)^Benchmark\S*/operators=(\d+)\S*\s+\d+\s
 // P2 runs the Go benchmark that sends records through chains of one and of eleven operators.
 func operators(ctx context.Context, s settings) error {
 	out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "FusedOperators", "-benchmem",
-		"-count", strconv.Itoa(s.rounds), "./streams/...").CombinedOutput()
+		"-count", strconv.Itoa(s.rounds), "./streams").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("go test -bench FusedOperators: %w\n%s", err, out)
 	}

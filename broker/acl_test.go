@@ -263,7 +263,7 @@ func TestACLsHoldForClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := within(t, 30*time.Second)
+	ctx := within(t, time.Minute)
 	as := func(user, password string) []kgo.Opt {
 		return []kgo.Opt{kgo.SeedBrokers(b.Addr()), mechanism("SCRAM-SHA-512", user, password)}
 	}
@@ -340,7 +340,7 @@ func TestACLsHoldForClients(t *testing.T) {
 func produceWith(t testing.TB, opts []kgo.Opt, topic string) {
 	t.Helper()
 	cl := newClient(t, opts)
-	if err := cl.ProduceSync(within(t, 5*time.Second), &kgo.Record{Topic: topic, Value: []byte("v")}).FirstErr(); err != nil {
+	if err := cl.ProduceSync(within(t, time.Minute), &kgo.Record{Topic: topic, Value: []byte("v")}).FirstErr(); err != nil {
 		t.Error(err)
 	}
 	cl.Close()

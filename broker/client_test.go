@@ -17,7 +17,7 @@ import (
 // produce sends n records to a topic, in partition order, and fails the test unless all are acknowledged.
 func produce(t testing.TB, cl *kgo.Client, topic string, n int, value func(i int) string) {
 	t.Helper()
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, time.Minute)
 	for i := range n {
 		cl.Produce(ctx, &kgo.Record{Topic: topic, Key: fmt.Append(nil, i), Value: []byte(value(i))}, func(_ *kgo.Record, err error) {
 			if err != nil {
@@ -33,7 +33,7 @@ func produce(t testing.TB, cl *kgo.Client, topic string, n int, value func(i int
 // consume reads n records.
 func consume(t testing.TB, cl *kgo.Client, n int) []*kgo.Record {
 	t.Helper()
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, time.Minute)
 	var all []*kgo.Record
 	for len(all) < n {
 		fs := cl.PollFetches(ctx)
@@ -102,7 +102,7 @@ func TestRestartKeepsDataIDsAndConfigs(t *testing.T) {
 				opts := []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())}
 				cl := newClient(t, opts, kgo.AllowAutoTopicCreation(), kgo.ConsumeTopics("kept"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 				adm := kadm.NewClient(cl)
-				ctx := within(t, 10*time.Second)
+				ctx := within(t, time.Minute)
 				if round == 0 {
 					if _, err := adm.CreateTopic(ctx, 2, 1, map[string]*string{"retention.ms": kadm.StringPtr("12345")}, "configured"); err != nil {
 						t.Fatal(err)
@@ -146,7 +146,7 @@ func TestRestartKeepsDataIDsAndConfigs(t *testing.T) {
 
 func configOf(t testing.TB, adm *kadm.Client, topic, name string) string {
 	t.Helper()
-	rcs, err := adm.DescribeTopicConfigs(within(t, 5*time.Second), topic)
+	rcs, err := adm.DescribeTopicConfigs(within(t, time.Minute), topic)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestDeleteAndRecreate(t *testing.T) {
 	both(t, func(t *testing.T, b *Broker, opts []kgo.Opt) {
 		cl := newClient(t, opts, kgo.AllowAutoTopicCreation())
 		adm := kadm.NewClient(cl)
-		ctx := within(t, 15*time.Second)
+		ctx := within(t, time.Minute)
 		produce(t, cl, "t", 20, func(int) string { return "old" })
 		old, _ := b.topicID("t")
 		if _, err := adm.DeleteTopic(ctx, "t"); err != nil {
@@ -197,7 +197,7 @@ func TestListOffsets(t *testing.T) {
 	both(t, func(t *testing.T, b *Broker, opts []kgo.Opt) {
 		cl := newClient(t, opts, kgo.AllowAutoTopicCreation(), kgo.DefaultProduceTopic("t"))
 		adm := kadm.NewClient(cl)
-		ctx := within(t, 15*time.Second)
+		ctx := within(t, time.Minute)
 		base := time.Now().Add(-time.Hour).Truncate(time.Second)
 		for i := range 10 {
 			r := &kgo.Record{Value: []byte("v"), Timestamp: base.Add(time.Duration(i) * time.Minute)}
@@ -244,7 +244,7 @@ func TestTopicAdministration(t *testing.T) {
 	b := start(t, nil)
 	opts := []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())}
 	adm := kadm.NewClient(newClient(t, opts))
-	ctx := within(t, 15*time.Second)
+	ctx := within(t, time.Minute)
 	create := func(partitions int32, replicas int16, configs map[string]*string, name string) error {
 		_, err := adm.CreateTopic(ctx, partitions, replicas, configs, name)
 		return err
@@ -323,13 +323,13 @@ func TestAllTopicsLeaveOutWhatApacheKafkaWould(t *testing.T) {
 	}
 	adm := client()
 	list := func() []string {
-		topics, err := client().ListTopicsWithInternal(within(t, 5*time.Second))
+		topics, err := client().ListTopicsWithInternal(within(t, time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return topics.Names()
 	}
-	if _, err := adm.CreateTopic(within(t, 5*time.Second), 1, 1, nil, "t"); err != nil {
+	if _, err := adm.CreateTopic(within(t, time.Minute), 1, 1, nil, "t"); err != nil {
 		t.Fatal(err)
 	}
 	if got := list(); !slices.Equal(got, []string{"t"}) {
@@ -337,7 +337,7 @@ func TestAllTopicsLeaveOutWhatApacheKafkaWould(t *testing.T) {
 	}
 	offsets := kadm.Offsets{}
 	offsets.AddOffset("t", 0, 0, -1)
-	if err := adm.CommitAllOffsets(within(t, 5*time.Second), "g", offsets); err != nil {
+	if err := adm.CommitAllOffsets(within(t, time.Minute), "g", offsets); err != nil {
 		t.Fatal(err)
 	}
 	if got := list(); !slices.Equal(got, []string{"__consumer_offsets", "t"}) {
@@ -348,7 +348,7 @@ func TestAllTopicsLeaveOutWhatApacheKafkaWould(t *testing.T) {
 func TestClampedReplicationFactor(t *testing.T) {
 	b := start(t, func(c *Config) { c.ClampReplicationFactor = true })
 	adm := kadm.NewClient(newClient(t, []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())}))
-	_, err := adm.CreateTopic(within(t, 5*time.Second), 1, 3, map[string]*string{"min.insync.replicas": kadm.StringPtr("2")}, "t")
+	_, err := adm.CreateTopic(within(t, time.Minute), 1, 3, map[string]*string{"min.insync.replicas": kadm.StringPtr("2")}, "t")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +357,7 @@ func TestClampedReplicationFactor(t *testing.T) {
 func TestAutoCreateCanBeForbidden(t *testing.T) {
 	b := start(t, func(c *Config) { c.DisableAutoCreateTopics = true })
 	cl := newClient(t, []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())}, kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(1))
-	err := cl.ProduceSync(within(t, 10*time.Second), &kgo.Record{Topic: "t", Value: []byte("v")}).FirstErr()
+	err := cl.ProduceSync(within(t, time.Minute), &kgo.Record{Topic: "t", Value: []byte("v")}).FirstErr()
 	if !errors.Is(err, kerr.UnknownTopicOrPartition) || b.topic("t") != nil {
 		t.Fatalf("got %v", err)
 	}
@@ -375,7 +375,7 @@ func TestCloseEndsClientsAndGoroutines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("Close hangs on a connection that polls")
 	}
 	if _, err := b.Dial(context.Background()); !errors.Is(err, ErrClosed) {

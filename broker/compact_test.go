@@ -36,7 +36,7 @@ func TestCompactedTopic(t *testing.T) {
 			t.Fatal(*resp.Topics[0].ErrorMessage)
 		}
 		cl := newClient(t, opts, kgo.TransactionalID("x"), kgo.DefaultProduceTopic("t"))
-		ctx := within(t, 20*time.Second)
+		ctx := within(t, time.Minute)
 		want := map[string]string{}
 		for round := range 100 {
 			if err := cl.BeginTransaction(); err != nil {

@@ -86,7 +86,7 @@ func TestConsumerGroupSurvivesAPowerCut(t *testing.T) {
 	pollAll(ctx, &wg, cl, &got)
 	produceEach(t, b, "t", 4, 0, 40)
 	eventually(t, "40 records", func() bool { return got.distinct() == 40 })
-	if err := cl.CommitUncommittedOffsets(within(t, 10*time.Second)); err != nil {
+	if err := cl.CommitUncommittedOffsets(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	again := startWith(t, Config{Dir: "/data", FS: mem.CrashClone(0, nil)})

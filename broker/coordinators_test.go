@@ -245,7 +245,7 @@ func TestWaitForAMarkerOfATopicMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	createTopic(t, b, "t", 1)
-	if err := synced(within(t, 5*time.Second)); err != nil {
+	if err := synced(within(t, time.Minute)); err != nil {
 		t.Error(err)
 	}
 }

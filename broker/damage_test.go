@@ -59,7 +59,7 @@ func TestDamagedSegmentIsReported(t *testing.T) {
 			return err
 		}
 		defer cl.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		fs := cl.PollFetches(ctx)
 		if err := fs.Err(); err != nil {

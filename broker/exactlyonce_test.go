@@ -82,7 +82,7 @@ func TestExactlyOnceWithRebalances(t *testing.T) {
 		cancel()
 		wg.Wait()
 		for _, id := range []string{"copier-0", "copier-1", "copier-2", "steady"} { // end what the last members left open
-			if _, _, err := txnClient(t, b, id, opts...).ProducerID(within(t, 10*time.Second)); err != nil {
+			if _, _, err := txnClient(t, b, id, opts...).ProducerID(within(t, time.Minute)); err != nil {
 				t.Error(err)
 			}
 		}

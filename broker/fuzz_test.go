@@ -53,7 +53,7 @@ func FuzzFrames(f *testing.F) {
 		runtime.ReadMemStats(&before)
 		began := time.Now()
 		serveFrame(t, b, row, append([]byte(nil), frame...))
-		if took := time.Since(began); took > 3*time.Second {
+		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("a frame of %d bytes took %v", len(frame), took)
 		}
 		runtime.ReadMemStats(&after)

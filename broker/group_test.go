@@ -30,7 +30,7 @@ func produceEach(t testing.TB, b *Broker, topic string, partitions int32, from, 
 			}
 		})
 	}
-	if err := cl.Flush(within(t, 10*time.Second)); err != nil {
+	if err := cl.Flush(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -69,7 +69,7 @@ func pollAll(ctx context.Context, wg *sync.WaitGroup, cl *kgo.Client, s *seen) {
 // eventually polls a condition; the limit is for broken code only.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
@@ -119,7 +119,7 @@ func TestConsumerGroup(t *testing.T) {
 			eventually(t, "all records are read by the rest", func() bool { return got.distinct() == 120 })
 			adm := kadm.NewClient(newClient(t, inProcessOpts(b)))
 			eventually(t, "all is committed", func() bool {
-				offsets, err := adm.FetchOffsets(within(t, 5*time.Second), "g")
+				offsets, err := adm.FetchOffsets(within(t, time.Minute), "g")
 				sum := int64(0)
 				offsets.Each(func(o kadm.OffsetResponse) { sum += o.At })
 				return err == nil && sum == 120

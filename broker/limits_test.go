@@ -78,7 +78,7 @@ func TestLimitsOfCoordinators(t *testing.T) {
 func TestLimitOfDecompressedBytes(t *testing.T) {
 	b := start(t, func(c *Config) { c.Limits.DecompressedBytes = 10_000 })
 	cl := newClient(t, inProcessOpts(b), kgo.DefaultProduceTopic("t"), kgo.ProducerBatchCompression(kgo.ZstdCompression()))
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, time.Minute)
 	if _, err := kadm.NewClient(cl).CreateTopic(ctx, 1, 1, map[string]*string{"cleanup.policy": kadm.StringPtr("compact")}, "t"); err != nil {
 		t.Fatal(err)
 	}

@@ -282,7 +282,7 @@ func settle(t *testing.T, b *Broker, ids []string, takeOver bool) {
 	if takeOver {
 		for _, id := range ids {
 			cl := txnClient(t, b, id)
-			if _, _, err := cl.ProducerID(within(t, 10*time.Second)); err != nil {
+			if _, _, err := cl.ProducerID(within(t, time.Minute)); err != nil {
 				t.Fatalf("take over %s: %v", id, err)
 			}
 			cl.Close()

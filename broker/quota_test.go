@@ -97,7 +97,7 @@ func TestCloseOfMutedConnections(t *testing.T) {
 		t.Errorf("told to wait %d ms", resp.ThrottleMillis)
 	}
 	began := time.Now()
-	if err := b.Close(); err != nil || time.Since(began) > 5*time.Second {
+	if err := b.Close(); err != nil || time.Since(began) > 30*time.Second {
 		t.Errorf("close took %v: %v", time.Since(began), err)
 	}
 }
@@ -123,7 +123,7 @@ func TestQuotasAreKeptAndDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := within(t, 10*time.Second)
+	ctx := within(t, time.Minute)
 	name := kadm.StringPtr
 	adm := func() *kadm.Client {
 		return kadm.NewClient(newClient(t, []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())}))

@@ -44,7 +44,7 @@ func readAll(t testing.TB, b *Broker, topic string, level kgo.IsolationLevel) []
 	defer cl.Close()
 	var values []string
 	next := make([]int64, len(tp.parts))
-	ctx := within(t, 10*time.Second)
+	ctx := within(t, time.Minute)
 	for {
 		sum := int64(0)
 		for _, n := range next {
@@ -90,7 +90,7 @@ func produceTxn(t testing.TB, cl *kgo.Client, topic string, values ...string) {
 	for i, v := range values {
 		cl.Produce(t.Context(), &kgo.Record{Topic: topic, Partition: int32(i), Value: []byte(v)}, nil)
 	}
-	if err := cl.Flush(within(t, 10*time.Second)); err != nil {
+	if err := cl.Flush(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -108,7 +108,7 @@ func begin(t testing.TB, cl *kgo.Client) {
 
 func end(t testing.TB, cl *kgo.Client, commit kgo.TransactionEndTry) {
 	t.Helper()
-	if err := cl.EndTransaction(within(t, 10*time.Second), commit); err != nil {
+	if err := cl.EndTransaction(within(t, time.Minute), commit); err != nil {
 		t.Fatalf("end: %v", err)
 	}
 }
@@ -160,11 +160,11 @@ func TestNewProducerFencesOldOne(t *testing.T) {
 		fresh := txnClient(t, b, "x", opts...)
 		begin(t, fresh) // aborts what the old one had open
 		produceTxn(t, fresh, "out", "new")
-		err := old.ProduceSync(within(t, 10*time.Second), &kgo.Record{Topic: "out", Value: []byte("zombie")}).FirstErr()
+		err := old.ProduceSync(within(t, time.Minute), &kgo.Record{Topic: "out", Value: []byte("zombie")}).FirstErr()
 		if err == nil {
 			t.Error("the old producer still writes")
 		}
-		if err := old.EndTransaction(within(t, 10*time.Second), kgo.TryCommit); err == nil {
+		if err := old.EndTransaction(within(t, time.Minute), kgo.TryCommit); err == nil {
 			t.Error("the old producer still commits")
 		}
 		end(t, fresh, kgo.TryCommit)
@@ -183,7 +183,7 @@ func TestTransactionTimesOut(t *testing.T) {
 		begin(t, cl)
 		produceTxn(t, cl, "out", "late")
 		settledLSO(t, b, "out")
-		err := cl.ProduceSync(within(t, 10*time.Second), &kgo.Record{Topic: "out", Value: []byte("too late")}).FirstErr()
+		err := cl.ProduceSync(within(t, time.Minute), &kgo.Record{Topic: "out", Value: []byte("too late")}).FirstErr()
 		if err == nil {
 			t.Error("a producer goes on in a transaction that was aborted")
 		}
@@ -210,7 +210,7 @@ func TestTransactionalOffsets(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		ctx := within(t, 20*time.Second)
+		ctx := within(t, time.Minute)
 		n := 0
 		for n < 10 {
 			fs := s.PollFetches(ctx)

@@ -32,7 +32,7 @@ func startBroker(t *testing.T, c broker.Config) *broker.Broker {
 
 func startOn(t *testing.T, b *broker.Broker) *registry.Server {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := registry.Start(ctx, registry.Config{ClientOpts: []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())}})
 	if err != nil {

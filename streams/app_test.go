@@ -484,7 +484,7 @@ func TestAtLeastOnceLosesNothing(t *testing.T) {
 			t.Fatalf("Run returned %v, want the crash", err)
 		}
 		app = b.start(cfg, nil)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		enough := func() bool {
 			for w, n := range want {
@@ -527,7 +527,7 @@ func TestDeadLettersLeaveInTheSameTransaction(t *testing.T) {
 		b.say(map[string]int64{}, "poison")
 		b.say(want, lines(50, 10)...)
 		out.expect(want)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		recs := cl.PollFetches(ctx).Records()
 		if len(recs) != 1 || string(recs[0].Value) != "poison" {
@@ -578,7 +578,7 @@ func TestViewReadsWhatIsCommitted(t *testing.T) {
 		}
 		app.ready(t)
 		b.results().expect(want)
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for {
 			got := map[string]int64{}
 			for e, err := range v.All() {

@@ -206,7 +206,7 @@ func TestFsyncErrorPoisons(t *testing.T) {
 	mem := vfs.NewMem()
 	fs := &vfs.Faulty{FS: mem}
 	l := mustOpen(t, fs, Config{}, startSyncer(t))
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	good := mustAppend(t, l, plain(1, "good"))
 	if err := l.WaitSynced(ctx, good.LastOffset+1); err != nil {

@@ -95,6 +95,10 @@ const (
 	window = time.Second
 	// longest is the longest wait that a client is given at a time; what it has used beyond that is not forgotten.
 	longest = 30 * time.Second
+	// longestRequest is the same for [RequestPercent], as in Kafka (its quota window), and requestMemory bounds what is remembered of
+	// it: what a request takes is not the client's to choose, and one that waits for a slow disk must not cost it half a minute.
+	longestRequest = window
+	requestMemory  = 10 * window
 	// maxClients bounds the clients whose use is remembered. Those who have not gone over their quota lately are forgotten first.
 	maxClients = 10_000
 )
@@ -188,22 +192,27 @@ func (t *Table) Use(k Key, user, clientID string, amount float64, now time.Time)
 	if rate <= 0 {
 		return 0
 	}
-	most := rate * window.Seconds()
+	full := rate * window.Seconds()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b := t.usage[c]
 	if b == nil {
 		if c = t.makeRoomLocked(c, now); t.usage[c] == nil {
-			t.usage[c] = &bucket{most, now}
+			t.usage[c] = &bucket{full, now}
 		}
 		b = t.usage[c]
 	}
-	b.have = min(b.have+rate*max(now.Sub(b.at).Seconds(), 0), most) - amount
+	b.have = min(b.have+rate*max(now.Sub(b.at).Seconds(), 0), full) - amount
 	b.at = now
+	most := longest
+	if k == RequestPercent {
+		most = longestRequest
+		b.have = max(b.have, -rate*requestMemory.Seconds())
+	}
 	if b.have >= 0 {
 		return 0
 	}
-	return time.Duration(math.Min(-b.have/rate*float64(time.Second), float64(longest)))
+	return time.Duration(math.Min(-b.have/rate*float64(time.Second), float64(most)))
 }
 
 // makeRoomLocked forgets clients that have been quiet. If all are busy, the new one shares a place with others of its kind.

@@ -68,6 +68,14 @@ func TestUse(t *testing.T) {
 	if d := use("a", 0); d != longest {
 		t.Errorf("a debt is forgotten: %v", d)
 	}
+	tab.Set(Entity{ClientID: Everyone()}, Limits{RequestPercent: 0.001})
+	if d := tab.Use(RequestPercent, "u", "a", 1, now); d != longestRequest {
+		t.Errorf("longest wait for the time of requests: %v", d)
+	}
+	now = now.Add(requestMemory)
+	if d := tab.Use(RequestPercent, "u", "a", 0, now); d != 0 {
+		t.Errorf("the time of requests is remembered for too long: %v", d)
+	}
 }
 
 // Client ids are the clients' to choose: they take no memory without end.

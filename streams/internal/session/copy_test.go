@@ -355,7 +355,7 @@ func TestCopyIsExactWithoutFaults(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { tr.run(ctx, "a", nil) })
 		tr.feed(5000, 200*time.Millisecond)
-		tr.verify(5000, 20*time.Second)
+		tr.verify(5000, time.Minute)
 		stop()
 		wg.Wait()
 		if tr.reopens.Load() > 0 {

@@ -117,7 +117,7 @@ func TestStalledTransactionIsDoneAgain(t *testing.T) {
 			s.Close()
 			break
 		}
-		tr.verify(100, 10*time.Second)
+		tr.verify(100, time.Minute)
 	})
 }
 
@@ -163,7 +163,7 @@ func TestSecondProcessWithTheSameIdentityFencesTheFirst(t *testing.T) {
 		if err := second.Commit(t.Context(), secondAt); err != nil {
 			t.Errorf("the second one: %v", err)
 		}
-		tr.verify(100, 10*time.Second)
+		tr.verify(100, time.Minute)
 	})
 }
 
@@ -218,7 +218,7 @@ func TestAtLeastOnceLosesNothingWhenMembersAreKilled(t *testing.T) {
 			s.Close()
 		})
 		seen := map[uint64]bool{}
-		deadline, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		deadline, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		for len(seen) < 2000 && deadline.Err() == nil {
 			cl.PollFetches(deadline).EachRecord(func(r *kgo.Record) { seen[binary.BigEndian.Uint64(r.Value)] = true })
@@ -250,7 +250,7 @@ func openTransaction(t *testing.T, c cluster, id string) bool {
 // wait polls until f is true.
 func wait(t *testing.T, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !f() {
