@@ -20,7 +20,7 @@ func TestClusterSurvivesBrokersAndInstances(t *testing.T) {
 	nodes := apacheKafkas(t, 3)
 	addrs := make([]string, len(nodes))
 	for i, n := range nodes {
-		addrs[i] = n.addr
+		addrs[i] = n.Addr
 	}
 	all := strings.Join(addrs, ",")
 	w := newWords(t, all)
@@ -30,17 +30,17 @@ func TestClusterSurvivesBrokersAndInstances(t *testing.T) {
 		w.feed(3_000)
 		first.Process.Kill()
 		first.Wait()
-		node.kill()
+		node.Kill()
 		w.feed(3_000) // by the two that are left
 		first = startApp(t, bin, "--bootstrap-server", all, "--data", one)
-		node.start(t)
+		startNode(t, node)
 		if i == 1 {
 			second.Process.Signal(syscall.SIGTERM)
 			if err := second.Wait(); err != nil {
 				t.Errorf("the second instance did not stop cleanly: %v", err)
 			}
 		}
-		node.wait(t)
+		waitNode(t, node)
 		w.feed(3_000)
 		if i == 1 {
 			second = startApp(t, bin, "--bootstrap-server", all, "--data", two)

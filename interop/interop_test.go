@@ -83,3 +83,10 @@ func against(t *testing.T, f func(t *testing.T, addr string)) {
 	t.Run("leat", func(t *testing.T) { f(t, leatBroker(t)) })
 	t.Run("kafka", func(t *testing.T) { f(t, apacheKafka(t)) })
 }
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
