@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"math/rand"
 	"slices"
 	"sync/atomic"
@@ -16,6 +15,14 @@ import (
 // The plain clients: the same franz-go program against whichever broker.
 
 const partitions = 4
+
+// parts is the number of partitions of the job's topic.
+func (j job) parts() int32 {
+	if j.Parts > 0 {
+		return int32(j.Parts)
+	}
+	return partitions
+}
 
 func createTopics(ctx context.Context, addr string, parts int32, names ...string) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
@@ -41,9 +48,10 @@ func randomValues(size int) [][]byte {
 	return all
 }
 
-// loadTopic fills j.Topic with N records of 8-byte keys and 92-byte values, uniform or Zipf over Keys keys.
+// loadTopic fills j.Topic with N records of 8-byte keys and 92-byte values, uniform or Zipf over Keys keys. With Event, their
+// times go on by a second for so many records.
 func loadTopic(ctx context.Context, j job) (sample, error) {
-	if err := createTopics(ctx, j.Addr, partitions, j.Topic); err != nil {
+	if err := createTopics(ctx, j.Addr, j.parts(), j.Topic); err != nil {
 		return sample{}, err
 	}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.DefaultProduceTopic(j.Topic), kgo.MaxBufferedRecords(200_000))
@@ -54,6 +62,7 @@ func loadTopic(ctx context.Context, j job) (sample, error) {
 	r := rand.New(rand.NewSource(1))
 	z := rand.NewZipf(r, 1.1, 1, uint64(j.Keys-1))
 	var failed atomic.Pointer[error]
+	at := newEventTime(j)
 	m := startMeter(j.Broker)
 	for i := range j.N {
 		v := make([]byte, 100)
@@ -66,7 +75,7 @@ func loadTopic(ctx context.Context, j job) (sample, error) {
 			k = uint64(r.Intn(j.Keys))
 		}
 		binary.BigEndian.PutUint64(v, k)
-		cl.Produce(ctx, &kgo.Record{Key: v[:8], Value: v[8:]}, func(_ *kgo.Record, err error) {
+		cl.Produce(ctx, &kgo.Record{Key: v[:8], Value: v[8:], Timestamp: at.of(i)}, func(_ *kgo.Record, err error) {
 			if err != nil {
 				failed.Store(&err)
 			}
@@ -81,9 +90,30 @@ func loadTopic(ctx context.Context, j job) (sample, error) {
 	return m.done(j.N), nil
 }
 
+// eventTime gives records their times; the zero value leaves that to the client.
+type eventTime struct {
+	start time.Time
+	every time.Duration
+}
+
+// newEventTime begins with a whole hour, two hours ago, so that windows begin with the records and nothing is too old.
+func newEventTime(j job) eventTime {
+	if j.Event == 0 {
+		return eventTime{}
+	}
+	return eventTime{time.Now().Add(-2 * time.Hour).Truncate(time.Hour), time.Second / time.Duration(j.Event)}
+}
+
+func (e eventTime) of(i int) time.Time {
+	if e.every == 0 {
+		return time.Time{}
+	}
+	return e.start.Add(time.Duration(i) * e.every)
+}
+
 // produceLoop writes N values of Size bytes, idempotent, acks=all, uncompressed.
 func produceLoop(ctx context.Context, j job) (sample, error) {
-	if err := createTopics(ctx, j.Addr, partitions, j.Topic); err != nil {
+	if err := createTopics(ctx, j.Addr, j.parts(), j.Topic); err != nil {
 		return sample{}, err
 	}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.ProducerBatchCompression(kgo.NoCompression()),
@@ -132,87 +162,6 @@ func consumeLoop(ctx context.Context, j job) (sample, error) {
 		got += fs.NumRecords()
 	}
 	return m.done(j.N), nil
-}
-
-// latencyLoop sends RatePer records per second for N records, one partition, and measures each from the moment it was due
-// (no coordinated omission) to its arrival at a consumer.
-func latencyLoop(ctx context.Context, j job) (sample, error) {
-	if err := createTopics(ctx, j.Addr, 1, j.Topic); err != nil {
-		return sample{}, err
-	}
-	pc, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.ProducerLinger(0), kgo.DefaultProduceTopic(j.Topic))
-	if err != nil {
-		return sample{}, err
-	}
-	defer pc.Close()
-	cc, err := kgo.NewClient(kgo.SeedBrokers(j.Addr), kgo.ConsumeTopics(j.Topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		return sample{}, err
-	}
-	defer cc.Close()
-	done := make(chan arrivals, 1)
-	go func() { done <- receive(ctx, cc, j.N) }() // ends with the last record, or when cc is closed
-	send := func(due time.Time, cb func(*kgo.Record, error)) {
-		v := make([]byte, max(8, j.Size))
-		binary.LittleEndian.PutUint64(v, uint64(due.UnixNano()))
-		pc.Produce(ctx, &kgo.Record{Value: v}, cb)
-	}
-	var failed atomic.Pointer[error]
-	note := func(_ *kgo.Record, err error) {
-		if err != nil {
-			failed.Store(&err)
-		}
-	}
-	send(time.Now(), note)
-	if err := pc.Flush(ctx); err != nil {
-		return sample{}, err
-	}
-	m, start, pace := startMeter(j.Broker), time.Now(), time.NewTimer(0)
-	for i := 1; i < j.N; i++ {
-		due := start.Add(time.Duration(i) * time.Second / time.Duration(j.RatePer))
-		if d := time.Until(due); d > 200*time.Microsecond {
-			pace.Reset(d)
-			<-pace.C
-		}
-		send(due, note)
-	}
-	if err := pc.Flush(ctx); err != nil {
-		return sample{}, err
-	}
-	a := <-done
-	s := m.done(j.N)
-	if e := failed.Load(); e != nil {
-		a.err = errors.Join(a.err, *e)
-	}
-	if a.err != nil {
-		return sample{}, a.err
-	}
-	slices.Sort(a.us)
-	s.P50, s.P99 = a.us[len(a.us)/2], a.us[len(a.us)*99/100]
-	return s, nil
-}
-
-// arrivals are the latencies of records in microseconds, the first tenth left out.
-type arrivals struct {
-	us  []float64
-	err error
-}
-
-// receive takes n records, each of which begins with the moment it was due.
-func receive(ctx context.Context, cl *kgo.Client, n int) (a arrivals) {
-	for got := 0; got < n; {
-		fs := cl.PollFetches(ctx)
-		if a.err = fs.Err(); a.err != nil {
-			return a
-		}
-		now := time.Now().UnixNano()
-		for r := range fs.RecordsAll() {
-			if got++; got > n/10 {
-				a.us = append(a.us, float64(now-int64(binary.LittleEndian.Uint64(r.Value)))/1e3)
-			}
-		}
-	}
-	return a
 }
 
 // commitLoop ends N transactions of PerTxn records each, one after the other.

@@ -16,6 +16,7 @@ type sample struct {
 	ClientNs float64 // CPU nanoseconds of the client process per unit of work
 	BrokerNs float64 // CPU nanoseconds of the broker process per unit of work
 	P50, P99 float64 // latencies in microseconds, where the work has any
+	Resident float64 // megabytes of the client process, at the end of the work
 	Extra    float64 // a figure of the target's own
 }
 
@@ -60,6 +61,8 @@ func clientNs(s sample) float64 { return s.ClientNs }
 func brokerNs(s sample) float64 { return s.BrokerNs }
 func p50(s sample) float64      { return s.P50 }
 func p99(s sample) float64      { return s.P99 }
+func resident(s sample) float64 { return s.Resident }
+func extra(s sample) float64    { return s.Extra }
 
 // compare runs ours beside the anchor and prints the line of one figure.
 func compare(ctx context.Context, figure, goal string, rounds int, ours, anchor side) error {
@@ -81,6 +84,12 @@ func printRatio(figure, goal, oursName, anchorName string, ours, anchor []sample
 func spread(ss []sample) string {
 	v := values(ss, rate)
 	return thousands(v[0]) + ".." + thousands(v[len(v)-1])
+}
+
+// spreadOf is the spread of a figure with decimals.
+func spreadOf(ss []sample, of func(sample) float64) string {
+	v := values(ss, of)
+	return fmt.Sprintf("%.2f..%.2f", v[0], v[len(v)-1])
 }
 
 func thousands(f float64) string {

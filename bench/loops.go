@@ -258,17 +258,21 @@ func (c *handCount) wait() error {
 
 // close checks that every one of n records was counted once.
 func (c *handCount) close(n int) error {
-	err := errors.Join(c.wait(), c.batch.Close(), c.iter.Close())
+	return errors.Join(c.wait(), c.batch.Close(), c.iter.Close(), checkCounts(c.db, n))
+}
+
+// checkCounts checks that the counts in db are those of n records.
+func checkCounts(db *pebble.DB, n int) error {
 	var sum uint64
-	it, ierr := c.db.NewIter(nil)
-	if ierr != nil {
-		return errors.Join(err, ierr)
+	it, err := db.NewIter(nil)
+	if err != nil {
+		return err
 	}
 	for it.First(); it.Valid(); it.Next() {
 		sum += binary.BigEndian.Uint64(it.Value())
 	}
 	if sum != uint64(n) {
-		err = errors.Join(err, fmt.Errorf("counted %d of %d records", sum, n))
+		err = fmt.Errorf("counted %d of %d records", sum, n)
 	}
 	return errors.Join(err, it.Close())
 }

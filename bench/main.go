@@ -32,8 +32,10 @@ type target struct {
 type settings struct {
 	rounds  int
 	records int    // per round and side, for the streams targets
-	broker  string // of the streams targets: leat, leat-sync, kfake, or host:port of another
+	broker  string // of the streams targets: leat, leat-sync, kfake, kafka, or host:port of another
 	keys    int
+
+	manyKeys int // distinct keys of P19
 
 	profiles string // folder for a CPU profile of every topology and loop; empty: none
 }
@@ -44,12 +46,19 @@ func targets() []target {
 		{"P2", "cost of each further fused stateless operator", operators},
 		{"P3", "exactly once beside at least once", guarantees},
 		{"P4", "count by key beside the optimised hand loop", counting},
+		{"P6", "count by key that passes every update on, beside a hand loop on raw Pebble", forwarding},
+		{"P7", "count by key in windows beside the plain count, and the longest pause when windows expire", windowing},
 		{"P8", "restore of a changelog beside consuming, sorting and ingesting it by hand", restoring},
 		{"P9", "after SIGKILL: time to the first record, and records replayed", killing},
+		{"P10", "end-to-end latency through an application at 10,000 records per second", endToEnd},
 		{"P11", "broker beside kfake on disk, nobody syncs", brokers},
 		{"P13", "broker, fsync before the acknowledgement, beside its own unsynced rate", synced},
 		{"P14", "end-to-end latency at 10,000 records per second", latency},
 		{"P15", "durable transaction commits per second beside kfake synced", commits},
+		{"P16", "4,000 partitions: restart, memory, idle CPU, produce; beside Apache Kafka if Java is there", holding},
+		{"P18", "Avro through the serde beside the bare codec", serdes},
+		{"P19", "count of many keys within 512 MiB beside unlimited memory", manyKeys},
+		{"P20", "queries of the counts while P4 runs", querying},
 	}
 }
 
@@ -64,9 +73,10 @@ func main() {
 	var s settings
 	list := flag.Bool("list", false, "list the targets and stop")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of each figure, all sides in each")
-	flag.IntVar(&s.records, "records", 2_000_000, "records per round in P1, P3 and P4")
-	flag.IntVar(&s.keys, "keys", 1_000_000, "distinct keys in P4, P8 and P9")
-	flag.StringVar(&s.broker, "broker", "leat", "broker of the streams targets: leat (flush=os), leat-sync, kfake, or host:port")
+	flag.IntVar(&s.records, "records", 2_000_000, "records per round in P1, P3 to P7, P16, P17 and P20")
+	flag.IntVar(&s.keys, "keys", 1_000_000, "distinct keys in P1 and P3 to P20")
+	flag.IntVar(&s.manyKeys, "many-keys", 10_000_000, "distinct keys in P19")
+	flag.StringVar(&s.broker, "broker", "leat", "broker of the streams targets: leat (flush=os), leat-sync, kfake, kafka (Apache Kafka, with Java and Maven), or host:port")
 	flag.StringVar(&s.profiles, "profiles", "", "folder for a CPU profile of every topology and hand-written loop")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime/pprof"
@@ -25,6 +23,7 @@ type job struct {
 	Addr    string
 	Dir     string
 	Topic   string
+	Other   string // the second topic of joins
 	Out     string
 	ID      string // application, group and transactional id
 	N       int    // records or commits
@@ -36,8 +35,12 @@ type job struct {
 	Restart bool
 	PerTxn  int
 	RatePer int
-	Broker  int    // process id whose CPU is charged as the broker's
-	Profile string // file for the CPU profile of the side
+	Parts   int           // partitions of the topic; 0: 4
+	Event   int           // records per second of event time; 0: the records have the time at which they are sent
+	Memory  int64         // limit of the process's memory in bytes; 0: none
+	Warm    time.Duration // how long before what is sent counts
+	Broker  int           // process id whose CPU is charged as the broker's
+	Profile string        // file for the CPU profile of the side
 }
 
 func child(args []string) error {
@@ -47,6 +50,7 @@ func child(args []string) error {
 	roles := map[string]func(context.Context, job) (sample, error){
 		"load": loadTopic, "pass": passLoop, "count": countLoop, "topology": runTopology, "produce": produceLoop,
 		"consume": consumeLoop, "latency": latencyLoop, "commit": commitLoop, "ingest": ingestLoop, "restart": restart, "feed": feedLoop,
+		"app": runApp, "rmw": forwardLoop, "expire": expireWindows, "query": queryTopology, "many-keys": countManyKeys,
 	}
 	var j job
 	if err := json.Unmarshal([]byte(args[1]), &j); err != nil {
@@ -108,59 +112,6 @@ func work(ctx context.Context, role string, j job) (sample, error) {
 	return s, nil
 }
 
-// broker is a broker in a process of its own, or one that somebody else runs.
-type brokerProcess struct {
-	addr  string
-	pid   int
-	dir   string
-	stdin io.Closer
-	cmd   *exec.Cmd
-}
-
-// startBroker starts a broker of the kind: leat (flush=os), leat-sync, kfake (in memory), kfake-disk, kfake-sync; anything
-// else is the address of a broker that runs already.
-func startBroker(ctx context.Context, kind string) (*brokerProcess, error) {
-	switch kind {
-	case "leat", "leat-sync", "kfake", "kfake-disk", "kfake-sync":
-	default:
-		return &brokerProcess{addr: kind}, nil
-	}
-	dir, err := os.MkdirTemp("", "leat-bench-")
-	if err != nil {
-		return nil, err
-	}
-	c, err := childCommand(ctx, "broker", job{Kind: kind, Dir: dir})
-	if err != nil {
-		return nil, err
-	}
-	in, err := c.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Start(); err != nil {
-		return nil, err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("broker %s did not start: %w", kind, err), c.Wait())
-	}
-	return &brokerProcess{addr: strings.TrimSpace(line), pid: c.Process.Pid, dir: dir, stdin: in, cmd: c}, nil
-}
-
-// stop ends the broker and removes its data.
-func (b *brokerProcess) stop() {
-	if b.cmd == nil {
-		return
-	}
-	b.stdin.Close()
-	b.cmd.Wait()
-	os.RemoveAll(b.dir)
-}
-
 // ownCPU is the CPU time that this process has used.
 func ownCPU() time.Duration {
 	var ru syscall.Rusage
@@ -183,6 +134,29 @@ func processCPU(pid int) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
+// residentMB is the resident memory of a process in megabytes; 0 where /proc does not tell.
+func residentMB(pid int) float64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if pid == 0 || err != nil {
+		return 0
+	}
+	return statusMB(string(b), "VmRSS:")
+}
+
+// statusMB is a field of a /proc/PID/status, which counts in kB.
+func statusMB(status, field string) float64 {
+	_, rest, ok := strings.Cut(status, field)
+	f := strings.Fields(rest)
+	if !ok || len(f) == 0 {
+		return 0
+	}
+	kb, err := strconv.ParseFloat(f[0], 64)
+	if err != nil {
+		return 0
+	}
+	return kb * 1024 / 1e6
+}
+
 // meter measures from its making to done.
 type meter struct {
 	start          time.Time
@@ -201,5 +175,6 @@ func (m meter) done(n int) sample {
 		Rate:     f / time.Since(m.start).Seconds(),
 		ClientNs: float64(ownCPU()-m.client) / f,
 		BrokerNs: float64(processCPU(m.pid)-m.broker) / f,
+		Resident: residentMB(os.Getpid()),
 	}
 }

@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -45,11 +42,17 @@ func (f *fixture) side(name, role string, j job) side {
 		if j.N == 0 {
 			j.N = f.s.records
 		}
-		if f.s.profiles != "" {
-			j.Profile = filepath.Join(f.s.profiles, fmt.Sprintf("%s-%s-%d.pprof", strings.ReplaceAll(name, " ", "-"), j.Kind, f.runs))
-		}
+		j.Profile = f.profile(name, j)
 		return work(ctx, role, j)
 	}}
+}
+
+// profile is the file for the CPU profile of a side, if there are to be any.
+func (f *fixture) profile(name string, j job) string {
+	if f.s.profiles == "" {
+		return ""
+	}
+	return filepath.Join(f.s.profiles, fmt.Sprintf("%s-%s-%d.pprof", strings.ReplaceAll(name, " ", "-"), j.Kind, f.runs))
 }
 
 const commitEvery = 100 * time.Millisecond
@@ -63,31 +66,6 @@ func stateless(ctx context.Context, s settings) error {
 	defer f.b.stop()
 	j := job{Kind: "stateless", Topic: "in", Every: commitEvery, EOS: true}
 	return compare(ctx, "P1", ">= 0.85", s.rounds, f.side("topology", "topology", j), f.side("hand loop", "pass", j))
-}
-
-var benchLine = regexp.MustCompile(`(?m)^Benchmark\S*/operators=(\d+)\S*\s+\d+\s+([\d.]+) ns/op.*?\s(\d+) allocs/op`)
-
-// P2 runs the Go benchmark that sends records through chains of one and of eleven operators.
-func operators(ctx context.Context, s settings) error {
-	out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "FusedOperators", "-benchmem",
-		"-count", strconv.Itoa(s.rounds), "./streams").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("go test -bench FusedOperators: %w\n%s", err, out)
-	}
-	ns, allocs := map[int][]sample{}, 0
-	for _, m := range benchLine.FindAllStringSubmatch(string(out), -1) {
-		n, _ := strconv.Atoi(m[1])
-		v, _ := strconv.ParseFloat(m[2], 64)
-		a, _ := strconv.Atoi(m[3])
-		ns[n], allocs = append(ns[n], sample{Rate: v}), max(allocs, a)
-	}
-	if len(ns[1]) == 0 || len(ns[11]) == 0 {
-		return fmt.Errorf("no figures for one and eleven operators in:\n%s", out)
-	}
-	one, eleven := median(ns[1], rate), median(ns[11], rate)
-	fmt.Printf("%-18s %.1f ns per operator, %d allocations (target <= 25 ns, 0)  one operator %.0f ns, eleven %.0f ns per record\n",
-		"P2", (eleven-one)/10, allocs, one, eleven)
-	return nil
 }
 
 // P3

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"os"
+	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/streams"
-	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // The topologies under test, written as a user would write them.
@@ -44,6 +42,24 @@ func source(j job) streams.Topic[int64, []byte] {
 	return streams.Topic[int64, []byte]{Name: j.Topic, Key: serde.Int64, Value: serde.Bytes}
 }
 
+// build makes the topology of the job's kind.
+func build(j job, p *probe) (*streams.Topology, error) {
+	kinds := map[string]func(job, *probe) (*streams.Topology, error){
+		"stateless": statelessTopology, "count": countTopology, "forward": countTopology, "windowed": windowedTopology,
+		"dated": datedTopology, "table-join": tableJoinTopology, "stream-join": streamJoinTopology,
+	}
+	f, ok := kinds[j.Kind]
+	if !ok {
+		return nil, fmt.Errorf("no topology %q", j.Kind)
+	}
+	return f(j, p)
+}
+
+// counts is the store of countTopology.
+func counts(j job) streams.Store[int64, int64] {
+	return streams.Store[int64, int64]{Name: "counts", NoBuffer: j.Kind == "forward"}
+}
+
 // statelessTopology decodes, filters, maps and encodes.
 func statelessTopology(j job, p *probe) (*streams.Topology, error) {
 	var b streams.Builder
@@ -54,103 +70,74 @@ func statelessTopology(j job, p *probe) (*streams.Topology, error) {
 	return b.Build()
 }
 
-// countTopology counts by key and writes the counts.
+// countTopology counts by key and writes the counts: the last of each commit, or, of kind "forward", every one.
 func countTopology(j job, p *probe) (*streams.Topology, error) {
 	var b streams.Builder
 	b.Stream(source(j)).
 		Filter(func(int64, []byte) bool { p.record(); return true }).
 		GroupByKey().
-		Count(streams.Store[int64, int64]{Name: "counts"}).
+		Count(counts(j)).
 		ToStream().
 		To(streams.Topic[int64, int64]{Name: j.Out, Key: serde.Int64, Value: serde.Int64})
 	return b.Build()
 }
 
-// runTopology runs an application of the kind over N records of Topic.
-func runTopology(ctx context.Context, j job) (sample, error) {
-	if err := createTopics(ctx, j.Addr, partitions, j.Out); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return sample{}, err
-	}
-	p := newProbe(j)
-	build := statelessTopology
-	if j.Kind == "count" {
-		build = countTopology
-	}
-	t, err := build(j, p)
-	if err != nil {
-		return sample{}, err
-	}
-	dir := j.Dir // P8 and P9 name one, to come back to it
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "leat-bench-app-"); err != nil {
-			return sample{}, err
-		}
-		defer os.RemoveAll(dir)
-	}
-	if err := runUntil(ctx, t, appConfig(j, dir), p.done); err != nil {
-		return sample{}, err
-	}
-	return p.result, nil
+// windowSize is that of the windowed count and of the stream join.
+const windowSize = 10 * time.Second
+
+// windowedTopology counts by key in tumbling windows, which are kept for an hour.
+func windowedTopology(j job, p *probe) (*streams.Topology, error) {
+	var b streams.Builder
+	b.Stream(source(j)).
+		Filter(func(int64, []byte) bool { p.record(); return true }).
+		GroupByKey().
+		WindowedBy(streams.Tumbling(windowSize)).
+		Count(streams.WindowStore[int64, int64]{Name: "counts", Retention: time.Hour}).
+		To(streams.Topic[streams.Windowed[int64], int64]{Name: j.Out, Key: serde.Windowed(serde.Int64, windowSize), Value: serde.Int64})
+	return b.Build()
 }
 
-func appConfig(j job, dir string) streams.Config {
-	c := streams.Config{AppID: j.ID, Brokers: []string{j.Addr}, StateDir: dir, Workers: 1, CommitInterval: j.Every, MemoryBytes: 1 << 30, LeaveOnStop: true}
-	if !j.EOS {
-		c.Guarantee = streams.AtLeastOnce
-	}
-	return c
+// datedTopology counts by key, and puts before the count the moment at which the last record of the key was due.
+func datedTopology(j job, p *probe) (*streams.Topology, error) {
+	var b streams.Builder
+	b.Stream(source(j)).
+		Filter(func(int64, []byte) bool { p.record(); return true }).
+		GroupByKey().
+		Aggregate(streams.Store[int64, []byte]{Name: "dated", Key: serde.Int64, Value: serde.Bytes}, func() []byte { return make([]byte, 16) },
+			func(_ int64, v, sum []byte) ([]byte, error) {
+				next := append(make([]byte, 0, 16), v[:8]...)
+				return binary.LittleEndian.AppendUint64(next, binary.LittleEndian.Uint64(sum[8:])+1), nil
+			}).
+		ToStream().
+		To(streams.Topic[int64, []byte]{Name: j.Out, Key: serde.Int64, Value: serde.Bytes})
+	return b.Build()
 }
 
-// runUntil runs an application until done is closed, then stops it cleanly.
-func runUntil(ctx context.Context, t *streams.Topology, c streams.Config, done <-chan struct{}) error {
-	app, err := streams.New(t, c)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- app.Run(ctx) }()
-	select {
-	case <-done:
-		cancel()
-		return <-ended
-	case err := <-ended:
-		return errors.Join(errors.New("the application ended before the input did"), err)
-	}
+// tableJoinTopology joins a stream with a table, Topic with Other: half a value of each.
+func tableJoinTopology(j job, p *probe) (*streams.Topology, error) {
+	var b streams.Builder
+	rows := streams.Topic[int64, []byte]{Name: j.Other, Key: serde.Int64, Value: serde.Bytes}
+	table := b.Table(rows, streams.Store[int64, []byte]{Name: "rows"})
+	b.Stream(source(j)).
+		Filter(func(int64, []byte) bool { p.record(); return true }).
+		JoinTable(table, halves).
+		To(streams.Topic[int64, []byte]{Name: j.Out, Key: serde.Int64, Value: serde.Bytes})
+	return b.Build()
 }
 
-// restart starts a counting application over the state directory j.Dir, and reports how long it took from the start of the
-// process until it was ready or, with Restart, until its first record, and how many changelog records it replayed.
-func restart(ctx context.Context, j job) (sample, error) {
-	started, err := processStart()
-	if err != nil {
-		return sample{}, err
-	}
-	p := newProbe(j)
-	t, err := countTopology(j, p)
-	if err != nil {
-		return sample{}, err
-	}
-	app, err := streams.New(t, appConfig(j, j.Dir))
-	if err != nil {
-		return sample{}, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- app.Run(ctx) }()
-	wait := app.Ready()
-	if j.Restart {
-		wait = p.first
-	}
-	select {
-	case <-wait:
-	case err := <-ended:
-		return sample{}, errors.Join(errors.New("the application ended early"), err)
-	}
-	took := time.Since(started)
-	replayed := float64(app.RestoredRecords())
-	cancel()
-	return sample{Rate: replayed / took.Seconds(), P50: float64(took.Microseconds()), Extra: replayed}, <-ended
+// streamJoinTopology joins two streams, Topic and Other, whose records of a key lie no further apart than windowSize. The
+// records of both count.
+func streamJoinTopology(j job, p *probe) (*streams.Topology, error) {
+	var b streams.Builder
+	seen := func(int64, []byte) bool { p.record(); return true }
+	other := b.Stream(streams.Topic[int64, []byte]{Name: j.Other, Key: serde.Int64, Value: serde.Bytes}).Filter(seen)
+	b.Stream(source(j)).Filter(seen).
+		Join("pairs", other, streams.Within(windowSize), halves).
+		To(streams.Topic[int64, []byte]{Name: j.Out, Key: serde.Int64, Value: serde.Bytes})
+	return b.Build()
+}
+
+// halves is the first half of a and of b.
+func halves(_ int64, a, b []byte) ([]byte, error) {
+	return append(append(make([]byte, 0, (len(a)+len(b))/2), a[:len(a)/2]...), b[:len(b)/2]...), nil
 }
