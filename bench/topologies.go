@@ -103,14 +103,16 @@ func datedTopology(j job, p *probe) (*streams.Topology, error) {
 	b.Stream(source(j)).
 		Filter(func(int64, []byte) bool { p.record(); return true }).
 		GroupByKey().
-		Aggregate(streams.Store[int64, []byte]{Name: "dated", Key: serde.Int64, Value: serde.Bytes}, func() []byte { return make([]byte, 16) },
-			func(_ int64, v, sum []byte) ([]byte, error) {
-				next := append(make([]byte, 0, 16), v[:8]...)
-				return binary.LittleEndian.AppendUint64(next, binary.LittleEndian.Uint64(sum[8:])+1), nil
-			}).
+		Aggregate(streams.Store[int64, []byte]{Name: "dated", Key: serde.Int64, Value: serde.Bytes}, func() []byte { return make([]byte, 16) }, dated).
 		ToStream().
 		To(streams.Topic[int64, []byte]{Name: j.Out, Key: serde.Int64, Value: serde.Bytes})
 	return b.Build()
+}
+
+// dated counts v, which begins with the moment at which it was due.
+func dated(_ int64, v, sum []byte) ([]byte, error) {
+	next := append(make([]byte, 0, 16), v[:8]...)
+	return binary.LittleEndian.AppendUint64(next, binary.LittleEndian.Uint64(sum[8:])+1), nil
 }
 
 // tableJoinTopology joins a stream with a table, Topic with Other: half a value of each.
