@@ -22,9 +22,6 @@ type produceRequest struct {
 	acks          int16
 	parts         []producePart
 	topics        []produceTopic
-	// joined is how far the transactions' state has to be on disk before the request's transactional batches are acknowledged.
-	joined int64
-	states *log.Log
 }
 
 type produceTopic struct {
@@ -160,11 +157,9 @@ func (b *Broker) appendPart(ctx context.Context, req *produceRequest, topic stri
 	}
 	id := string(req.transactional)
 	producer, epoch := batch.ProducerID(), batch.ProducerEpoch()
-	joined, err := b.joinTransaction(ctx, id, producer, epoch, topic, p.index, req.version, req.acks)
-	if err != nil {
+	if err := b.joinTransaction(ctx, id, producer, epoch, topic, p.index, req.version, req.acks); err != nil {
 		return err
 	}
-	req.joined, req.states = max(req.joined, joined), b.txnLog
 	p.at, err = p.log.AppendTxn(p.records, opts, func() error {
 		return b.verifyTransaction(id, producer, epoch, topic, p.index, req.version)
 	})
@@ -181,9 +176,6 @@ type produceResponse struct {
 func (p *produceResponse) settled() bool {
 	if !p.wait {
 		return true
-	}
-	if p.req.joined > 0 && p.req.joined > p.req.states.Bounds().HighWatermark {
-		return false
 	}
 	for i := range p.req.parts {
 		part := &p.req.parts[i]
@@ -208,17 +200,6 @@ func (p *produceResponse) await(ctx context.Context) (reply, error) {
 				return nil, ctx.Err()
 			}
 			part.err = err
-		}
-	}
-	if p.req.joined == 0 {
-		return p, nil
-	}
-	if err := p.req.states.WaitSynced(ctx, p.req.joined); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		for i := range p.req.parts {
-			p.req.parts[i].err = kerr.CoordinatorNotAvailable
 		}
 	}
 	return p, nil

@@ -121,32 +121,22 @@ func serveTxnOffsetCommit(b *Broker, _ *conn, r *request) (response, error) {
 		}
 	}
 	return later(func(ctx context.Context) (kmsg.Response, error) {
-		var joined int64
 		produceVersion := int16(3) // the errors that a client of this version knows are those of a produce version
 		if req.Version >= 5 {
 			produceVersion = 12
-			end, err := b.txns.Join(ctx, req.TransactionalID, req.ProducerID, req.ProducerEpoch, offsetsPartition)
-			if err != nil {
+			if err := b.txns.Join(ctx, req.TransactionalID, req.ProducerID, req.ProducerEpoch, offsetsPartition); err != nil {
 				return group.TxnCommitResponse(req, err), nil
 			}
-			joined = end
 		}
 		wait := b.groups.CommitTxn(req, b.partitionExists, func() error {
 			return orNil(b.txns.Verify(req.TransactionalID, req.ProducerID, req.ProducerEpoch, offsetsPartition, produceVersion))
 		})
-		resp, err := wait(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if err := b.txnLog.WaitSynced(ctx, joined); err != nil {
-			return group.TxnCommitResponse(req, kerr.CoordinatorNotAvailable), nil
-		}
-		return resp, nil
+		return wait(ctx)
 	}), nil
 }
 
 // EndTxn (key 26), versions 0–5; v5 is transaction version 2: each end bumps the epoch and returns it. Answered when the decision is
-// on disk; the markers follow, the id's next request waits for them.
+// on disk; the markers follow, the id's next transaction waits for them to be written.
 // Errors: INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED (v2+; before: INVALID_PRODUCER_EPOCH), INVALID_TXN_STATE,
 // TRANSACTION_ABORTABLE (v5: it took too long and was aborted), CONCURRENT_TRANSACTIONS, COORDINATOR_NOT_AVAILABLE.
 func serveEndTxn(b *Broker, _ *conn, r *request) (response, error) {

@@ -114,17 +114,15 @@ func (b *Broker) topicDeleted(topic string) { b.groups.TopicDeleted(topic) }
 
 // joinTransaction is called for a transactional batch before it is appended, without the partition's lock; acks are the produce
 // request's. From Produce v12 on
-// it adds the partition to the producer's transaction, waiting for the end of the one before. The batch may be acknowledged once
-// txnLog is synced up to end, too. It returns a kerr error.
-func (b *Broker) joinTransaction(ctx context.Context, transactionalID string, producerID int64, producerEpoch int16, topic string, partition int32, produceVersion, acks int16) (end int64, err error) {
+// it adds the partition to the producer's transaction, waiting for the end of the one before. It returns a kerr error.
+func (b *Broker) joinTransaction(ctx context.Context, transactionalID string, producerID int64, producerEpoch int16, topic string, partition int32, produceVersion, acks int16) error {
 	if acks != -1 {
 		b.txns.Lazy(transactionalID)
 	}
 	if produceVersion < 12 {
-		return 0, nil // AddPartitionsToTxn has done it
+		return nil // AddPartitionsToTxn has done it
 	}
-	end, refused := b.txns.Join(ctx, transactionalID, producerID, producerEpoch, txn.TopicPartition{Topic: topic, Partition: partition})
-	return end, orNil(refused)
+	return orNil(b.txns.Join(ctx, transactionalID, producerID, producerEpoch, txn.TopicPartition{Topic: topic, Partition: partition}))
 }
 
 // verifyTransaction checks, under the partition's lock, that a transactional batch belongs to an ongoing transaction of its

@@ -8,7 +8,8 @@ import (
 )
 
 // AddPartitions serves AddPartitionsToTxn (v0-3) and AddOffsetsToTxn: the partitions belong to the transaction from now on. It
-// waits for the disk, so data that follows can never be there without.
+// waits for the disk, so data that follows can never be there without: without an epoch of its own, it would look like data of the
+// transaction before.
 func (c *Coordinator) AddPartitions(ctx context.Context, id string, producerID int64, epoch int16, tps []TopicPartition, knowsFenced bool) *kerr.Error {
 	end, err := c.begin(ctx, id, producerID, epoch, tps, 0)
 	if err != nil {
@@ -21,10 +22,26 @@ func (c *Coordinator) AddPartitions(ctx context.Context, id string, producerID i
 }
 
 // Join adds partitions as a side effect of writing to them, as clients of transaction version 2 do (Produce v12, TxnOffsetCommit
-// v5). It waits for the end of the transaction before, but not for the disk: what is written may be acknowledged once
-// WaitSynced(end) has returned too. Call it before Verify, without any partition's lock.
-func (c *Coordinator) Join(ctx context.Context, id string, producerID int64, epoch int16, tps ...TopicPartition) (end int64, err *kerr.Error) {
-	return c.begin(ctx, id, producerID, epoch, tps, 2)
+// v5). It waits for the markers of the transaction before to be written, so that what follows in a partition follows them, and
+// keeps the rest in memory: after a crash the records themselves tell, by their epoch, that they are of this transaction. Call it
+// before Verify, without any partition's lock.
+func (c *Coordinator) Join(ctx context.Context, id string, producerID int64, epoch int16, tps ...TopicPartition) *kerr.Error {
+	t, err := c.lockOwned(ctx, id, producerID, epoch, (*transaction).lockEnded, true)
+	if err != nil {
+		return err
+	}
+	if before := &t.stored; before.state <= Ongoing || before.version >= 2 {
+		t.ongoingLocked(tps, 2)
+		t.mu.Unlock()
+		return nil
+	}
+	// The transaction before may have had the same epoch.
+	t.mu.Unlock()
+	end, err := c.begin(ctx, id, producerID, epoch, tps, 2)
+	if err != nil {
+		return err
+	}
+	return c.durable(ctx, end)
 }
 
 // Lazy notes that the id's producer does not wait for the disk (acks other than all): the end of its transaction will.
@@ -36,26 +53,32 @@ func (c *Coordinator) Lazy(id string) {
 	}
 }
 
-// WaitSynced waits until the journal is on disk up to end, as Join returned it.
-func (c *Coordinator) WaitSynced(ctx context.Context, end int64) error {
-	return c.journal.WaitSynced(ctx, end)
-}
-
-func (c *Coordinator) begin(ctx context.Context, id string, producerID int64, epoch int16, tps []TopicPartition, version int16) (int64, *kerr.Error) {
+// lockOwned locks the transaction of an id for its producer, once lock lets it. With an error nothing is locked.
+func (c *Coordinator) lockOwned(ctx context.Context, id string, producerID int64, epoch int16, lock func(*transaction, context.Context) *kerr.Error, knowsAbortable bool) (*transaction, *kerr.Error) {
 	if id == "" {
-		return 0, kerr.InvalidRequest
+		return nil, kerr.InvalidRequest
 	}
 	t := c.get(id)
 	if t == nil {
-		return 0, kerr.InvalidProducerIDMapping
+		return nil, kerr.InvalidProducerIDMapping
 	}
-	if err := t.lockSettled(ctx); err != nil {
+	if err := lock(t, ctx); err != nil {
+		return nil, err
+	}
+	if err := t.ownedLocked(producerID, epoch, knowsAbortable); err != nil {
+		t.mu.Unlock()
+		return nil, err
+	}
+	return t, nil
+}
+
+// begin is AddPartitions without the wait for the disk; the journal has the partitions up to end.
+func (c *Coordinator) begin(ctx context.Context, id string, producerID int64, epoch int16, tps []TopicPartition, version int16) (end int64, err *kerr.Error) {
+	t, err := c.lockOwned(ctx, id, producerID, epoch, (*transaction).lockSettled, version >= 2)
+	if err != nil {
 		return 0, err
 	}
 	defer t.mu.Unlock()
-	if err := t.ownedLocked(producerID, epoch, version >= 2); err != nil {
-		return 0, err
-	}
 	began := t.rec.state != Ongoing
 	next, changed := t.rec.begun(tps, version, time.Now())
 	if !changed {
@@ -68,6 +91,15 @@ func (c *Coordinator) begin(ctx context.Context, id string, producerID int64, ep
 		t.armTimerLocked(t.rec.timeout)
 	}
 	return t.end, nil
+}
+
+// ongoingLocked adds partitions to the transaction, or begins one with them, in memory: see Join.
+func (t *transaction) ongoingLocked(tps []TopicPartition, version int16) {
+	began := t.rec.state != Ongoing
+	t.rec, _ = t.rec.begun(tps, version, time.Now())
+	if began {
+		t.armTimerLocked(t.rec.timeout)
+	}
 }
 
 // ownedLocked checks that a producer is the id's. The owner of a transaction that took too long is told to abort, if it knows

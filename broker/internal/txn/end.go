@@ -47,6 +47,7 @@ func (c *Coordinator) endTxn(ctx context.Context, req *kmsg.EndTxnRequest) (id i
 			if !synced {
 				continue
 			}
+			t.rec.version = 0
 			if req.Version >= 5 {
 				t.rec.version = 2
 			}
@@ -62,7 +63,7 @@ func (c *Coordinator) endTxn(ctx context.Context, req *kmsg.EndTxnRequest) (id i
 		case refused:
 			return 0, 0, err
 		case waitFirst:
-			if err := t.lockSettled(ctx); err != nil {
+			if err := t.lockEnded(ctx); err != nil {
 				return 0, 0, err
 			}
 			t.mu.Unlock()
@@ -72,21 +73,26 @@ func (c *Coordinator) endTxn(ctx context.Context, req *kmsg.EndTxnRequest) (id i
 	}
 }
 
-// yieldUntilSynced makes sure that what the transaction has written is on disk before it is decided. With acks=all it is, since the
+// yieldUntilSynced makes sure that what the transaction has written is on disk before it is decided, and so are the markers of the
+// one before, whose decision the journal is about to replace. With acks=all the data is, since the
 // producer waits for that; one that has asked for less (acks=1) must not lose half of a transaction either. It lets go of the
 // mutex while it waits, and holds it again only if it returns true: false without an error means that the state changed meanwhile.
 func (t *transaction) yieldUntilSynced(ctx context.Context) (bool, *kerr.Error) {
-	if !t.lazy {
+	if !t.lazy && t.settled == nil {
 		return true, nil
 	}
-	before := t.rec
+	before, lazy := t.rec, t.lazy
 	t.mu.Unlock()
-	for _, tp := range before.partitions {
-		if err := t.c.partitions.WaitSynced(ctx, tp); err != nil {
-			return false, kerr.CoordinatorNotAvailable
+	if lazy {
+		for _, tp := range before.partitions {
+			if err := t.c.partitions.WaitSynced(ctx, tp); err != nil {
+				return false, kerr.CoordinatorNotAvailable
+			}
 		}
 	}
-	t.mu.Lock()
+	if err := t.lockSettled(ctx); err != nil {
+		return false, err
+	}
 	if t.gone || t.rec.state != before.state || t.rec.epoch != before.epoch || len(t.rec.partitions) != len(before.partitions) {
 		t.mu.Unlock()
 		return false, nil
@@ -114,39 +120,63 @@ func (t *transaction) prepareLocked(commit, bump bool, owner int16) error {
 	}
 	t.timedOut, t.lazy = none, false
 	t.stopTimerLocked()
-	t.completeLocked(nil)
+	t.completeLocked(nil, nil)
 	return nil
 }
 
-// completeLocked starts writing the markers of a Prepare*. skip names partitions that have theirs already, adopt is run under
-// the mutex right after Complete*.
-func (t *transaction) completeLocked(skip map[TopicPartition]bool, adopt ...func()) {
-	done := make(chan struct{})
-	t.done = done
+// completeLocked starts writing the markers of a Prepare*. skip names partitions that have theirs already; adopt, of the next
+// transaction, are what a crash has left of it.
+func (t *transaction) completeLocked(skip map[TopicPartition]bool, adopt []TopicPartition) {
+	t.ended, t.settled = make(chan struct{}), make(chan struct{})
 	r, end := t.rec, t.end
 	t.c.run(func() {
-		if err := t.writeMarkers(t.c.ctx, r, end, skip); err != nil {
-			if t.c.ctx.Err() == nil {
-				t.c.logger.Error("a decided transaction could not be completed; the next start of the broker will", "transactionalId", t.id, "error", err)
-			}
-			return
+		if err := t.complete(t.c.ctx, r, end, skip, adopt); err != nil && t.c.ctx.Err() == nil {
+			t.c.logger.Error("a decided transaction could not be completed; the next start of the broker will", "transactionalId", t.id, "error", err)
 		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.oweLocked(t.rec.completed(time.Now()))
-		t.done = nil
-		for _, f := range adopt {
-			f()
-		}
-		close(done)
 	})
 }
 
-// writeMarkers waits for the decision to be on disk, writes a marker to each partition and waits for all of them to be on disk. All
-// partitions share one round of syncs.
-func (t *transaction) writeMarkers(ctx context.Context, r record, end int64, skip map[TopicPartition]bool) error {
-	if err := t.c.journal.WaitSynced(ctx, end); err != nil {
+// complete brings r, a Prepare*, to its end: the markers are written, then they are on disk. In between, the next transaction of a
+// version 2 client may begin, for by its epoch it can be told from this one whatever a crash leaves of either.
+func (t *transaction) complete(ctx context.Context, r record, end int64, skip map[TopicPartition]bool, adopt []TopicPartition) error {
+	waits, err := t.writeMarkers(ctx, r, end, skip)
+	if err != nil {
 		return err
+	}
+	next := r.completed(time.Now())
+	endLocked := func() {
+		t.rec = next
+		close(t.ended)
+		t.ended = nil
+		t.adoptLocked(adopt)
+	}
+	early := r.version >= 2
+	if early {
+		t.mu.Lock()
+		endLocked()
+		t.mu.Unlock()
+	}
+	for _, synced := range waits {
+		if err := synced(ctx); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !early {
+		endLocked()
+	}
+	t.oweLocked()
+	close(t.settled)
+	t.settled = nil
+	return nil
+}
+
+// writeMarkers waits for the decision to be on disk and writes a marker to each partition. The waits it returns are for the disk;
+// all partitions share one round of syncs.
+func (t *transaction) writeMarkers(ctx context.Context, r record, end int64, skip map[TopicPartition]bool) ([]Wait, error) {
+	if err := t.c.journal.WaitSynced(ctx, end); err != nil {
+		return nil, err
 	}
 	waits := make([]Wait, 0, len(r.partitions))
 	for _, tp := range r.partitions {
@@ -155,18 +185,13 @@ func (t *transaction) writeMarkers(ctx context.Context, r record, end int64, ski
 		}
 		synced, err := t.marker(ctx, tp, &r)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if synced != nil {
 			waits = append(waits, synced)
 		}
 	}
-	for _, synced := range waits {
-		if err := synced(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	return waits, nil
 }
 
 // marker appends one marker, again and again until it is in or the coordinator closes: a decided transaction has no other way.

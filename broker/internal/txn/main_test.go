@@ -203,7 +203,7 @@ func mustEnd(t *testing.T, c *Coordinator, id string, producerID int64, epoch in
 
 func mustJoin(t *testing.T, c *Coordinator, id string, producerID int64, epoch int16, tps ...TopicPartition) {
 	t.Helper()
-	if _, err := c.Join(t.Context(), id, producerID, epoch, tps...); err != nil {
+	if err := c.Join(t.Context(), id, producerID, epoch, tps...); err != nil {
 		t.Fatalf("join: %v", err)
 	}
 }

@@ -39,21 +39,21 @@ func (c *Coordinator) load(_, offset int64, key, value []byte) error {
 		t = newTransaction(c, id)
 		c.mu.txns[id] = t
 	}
-	t.rec, t.end = r, offset+1
+	t.rec, t.stored, t.end = r, r, offset+1
 	return nil
 }
 
 // Start compares what the journal says with what the partitions hold, and goes on from there: decided transactions are
 // completed, ongoing ones go on until their timeout. It returns once the state is consistent in memory; completion goes on.
 //
-// After a power cut partitions may hold records of transactions that the journal does not know: Ongoing and the data share a
-// round of syncs, and of the two only the data may have reached the disk. None of that was acknowledged. By epoch:
+// Of a transaction of version 2 only its records tell, so partitions may hold records of transactions that the journal does not
+// know. By epoch:
 //
 //   - The producer still owns its id (same epoch): the partition is added to the transaction, or a transaction is begun with it.
 //     The client's repetition finds its records there (by sequence), and the timeout ends it if there is no client.
 //   - The journal ends with a Prepare*, the partition's open transaction has the epoch that this Prepare* has bumped to: it is the
-//     next one, begun after all markers were on disk. The decision must not touch it; when Complete* is there it is adopted. Where
-//     the Prepare* has used up the epochs, the next one has the producer id that takes over, and epoch 0.
+//     next one, which follows the decision's marker there. The decision must not touch it; when the other markers are written
+//     it is adopted. Where the Prepare* has used up the epochs, the next one has the producer id that takes over, and epoch 0.
 //   - Anything else is from a producer that has been fenced: aborted.
 func (c *Coordinator) Start() {
 	open := map[int64][]OpenTxn{}
@@ -112,7 +112,7 @@ func (t *transaction) resumeLocked(open, next []OpenTxn) (stale []OpenTxn) {
 		}
 	}
 	if t.rec.state.preparing() {
-		t.completeLocked(skip, func() { t.adoptLocked(adopt) })
+		t.completeLocked(skip, adopt)
 		return stale
 	}
 	t.adoptLocked(adopt)
@@ -123,23 +123,11 @@ func (t *transaction) resumeLocked(open, next []OpenTxn) (stale []OpenTxn) {
 	return stale
 }
 
-// adoptLocked adds partitions whose records are on disk while the journal's word of them is not.
+// adoptLocked adds partitions whose records tell of a transaction that the journal does not know of. They go on telling.
 func (t *transaction) adoptLocked(tps []TopicPartition) {
-	if len(tps) == 0 {
-		return
-	}
-	began := t.rec.state != Ongoing
-	next, changed := t.rec.begun(tps, t.rec.version, time.Now())
-	if !changed {
-		return
-	}
-	t.c.logger.Info("records of a transaction were on disk before its state was; it goes on", "transactionalId", t.id, "producerId", next.producerID, "partitions", len(tps))
-	if err := t.storeLocked(next); err != nil {
-		_ = t.storage(err)
-		return
-	}
-	if began {
-		t.armTimerLocked(t.rec.timeout)
+	if len(tps) > 0 {
+		t.ongoingLocked(tps, t.rec.version)
+		t.c.logger.Info("a transaction goes on whose records are there", "transactionalId", t.id, "producerId", t.rec.producerID, "partitions", len(tps))
 	}
 }
 
@@ -163,7 +151,7 @@ func (c *Coordinator) expireAndRearm() {
 func (c *Coordinator) expire(now time.Time) {
 	for _, t := range c.all() {
 		t.mu.Lock()
-		idle := t.done == nil && t.rec.state != Ongoing && now.Sub(time.UnixMilli(t.rec.updatedMs)) >= c.cfg.IDExpiration
+		idle := t.ended == nil && t.settled == nil && t.rec.state != Ongoing && now.Sub(time.UnixMilli(t.rec.updatedMs)) >= c.cfg.IDExpiration
 		if idle && !t.gone {
 			if _, err := c.journal.Append([]journal.Entry{{Key: encodeKey(t.id)}}); err == nil {
 				t.gone = true

@@ -1,6 +1,10 @@
 package txn
 
-import "github.com/leatstream/leat/broker/internal/journal"
+import (
+	"time"
+
+	"github.com/leatstream/leat/broker/internal/journal"
+)
 
 // Rewrite appends all that is live to the journal once more: once that is on disk, nothing that was there before is needed. records
 // is how many were written.
@@ -12,7 +16,7 @@ func (c *Coordinator) Rewrite() (records int, err error) {
 	for _, t := range c.all() {
 		t.mu.Lock()
 		if t.rec.producerID != none && !t.gone {
-			err = t.storeLocked(t.rec)
+			err = t.rewriteLocked()
 			records++
 		}
 		t.mu.Unlock()
@@ -21,6 +25,21 @@ func (c *Coordinator) Rewrite() (records int, err error) {
 		}
 	}
 	return records, nil
+}
+
+// rewriteLocked appends what the journal has of an id once more, or is owed: not rec, which may be ahead of it.
+func (t *transaction) rewriteLocked() error {
+	now := t.stored
+	if t.owed {
+		now = now.completed(time.Now())
+	}
+	end, err := t.c.journal.Append([]journal.Entry{{Key: encodeKey(t.id), Value: now.encode()}})
+	if err != nil {
+		return err
+	}
+	t.stored, t.end = now, max(t.end, end)
+	t.paidLocked()
+	return nil
 }
 
 func (b *idBlock) rewrite() error {

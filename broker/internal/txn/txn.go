@@ -7,18 +7,20 @@
 //
 // The order on disk is the package's promise:
 //
-//  1. Ongoing with a partition is on disk before a produce to that partition is acknowledged;
-//  2. everything the transaction wrote, then Prepare*, is on disk before the first marker is written;
-//  3. every partition's marker is on disk before Complete* is written, also when Prepare* was found at start;
-//  4. the next transaction of the id begins after Complete*, in the same journal, hence on disk after it.
+//  1. everything the transaction wrote, then Prepare*, is on disk before the first marker is written;
+//  2. every partition's marker is on disk before anything replaces Prepare* in the journal, also when Prepare* was found at start;
+//  3. the next transaction of the id writes to a partition after the marker is written there, hence is on disk after it.
 //
-// So a transaction costs three rounds of syncs: Ongoing and its data; Prepare*, whose end answers EndTxn; the markers. Complete*
-// is owed to the journal for a moment, so that it can share a batch, hence a round, with the Ongoing of the next transaction,
-// whose first request waits here instead of being sent away with CONCURRENT_TRANSACTIONS. A crash in that moment costs a repetition
-// of the markers.
+// Of a transaction of version 2, which has an epoch to itself, its records are all that needs to be on disk before they are
+// acknowledged: Ongoing is kept in memory, and Start makes it anew from what the partitions hold (recover.go). So it costs two
+// rounds of syncs: its data, and Prepare*, whose end answers EndTxn. The markers are synced while the next transaction, which
+// does not have to wait for that, writes its records, in the same round at best; its own Prepare* waits for them.
 //
-// Since Ongoing and data share a round, a power cut may leave data on disk without the Ongoing that covers it. Start sees both
-// and puts it right: see recover.go.
+// Without that epoch (version 0), Ongoing with a partition is on disk before anything is written there, and the next transaction
+// begins when the markers are on disk. Its first request waits here instead of being sent away with CONCURRENT_TRANSACTIONS.
+//
+// Complete* is owed to the journal for a moment, so that it can share a batch, hence a round, with the next record of the id.
+// A crash in that moment costs a repetition of the markers.
 //
 // Locks: a partition's log, then an id's mutex, then the journal's log. So the coordinator touches partitions only without an
 // id's mutex.
@@ -189,17 +191,20 @@ type transaction struct {
 
 	mu  sync.Mutex
 	rec record
-	end int64 // the journal has rec up to here; answers wait for it
-	// owed is the Complete* of rec as long as the journal does not have it; payUp writes it if nothing else comes.
-	owed  []byte
+	// stored is what the journal has, up to end; answers wait for that. Behind it, rec is what a restart would make of the partitions.
+	stored record
+	end    int64
+	// owed says that stored is a Prepare* whose markers are all on disk. payUp writes Complete* if nothing else comes.
+	owed  bool
 	payUp *time.Timer
-	// done is closed when the Prepare* of rec has become Complete*; nil in other states.
-	done     chan struct{}
-	timer    *time.Timer
-	timerSeq int
-	timedOut int16 // epoch whose transaction was aborted for its age; none otherwise
-	gone     bool  // expired: look the id up again
-	lazy     bool  // the transaction has records that were acknowledged before they were on disk
+	// Of the latest Prepare*: ended is closed when the next transaction may begin, settled when every marker is on disk and the
+	// journal may forget the decision. Both are nil from then on.
+	ended, settled chan struct{}
+	timer          *time.Timer
+	timerSeq       int
+	timedOut       int16 // epoch whose transaction was aborted for its age; none otherwise
+	gone           bool  // expired: look the id up again
+	lazy           bool  // the transaction has records that were acknowledged before they were on disk
 }
 
 func newTransaction(c *Coordinator, id string) *transaction {
@@ -211,14 +216,15 @@ func newTransaction(c *Coordinator, id string) *transaction {
 func (t *transaction) storeLocked(next record) error {
 	key := encodeKey(t.id)
 	entries := make([]journal.Entry, 0, 2)
-	if t.owed != nil {
-		entries = append(entries, journal.Entry{Key: key, Value: t.owed})
+	if t.owed {
+		completed := t.stored.completed(time.Now())
+		entries = append(entries, journal.Entry{Key: key, Value: completed.encode()})
 	}
 	end, err := t.c.journal.Append(append(entries, journal.Entry{Key: key, Value: next.encode()}))
 	if err != nil {
 		return err
 	}
-	t.rec, t.end = next, max(t.end, end)
+	t.rec, t.stored, t.end = next, next, max(t.end, end)
 	t.paidLocked()
 	return nil
 }
@@ -226,9 +232,9 @@ func (t *transaction) storeLocked(next record) error {
 // payDelay is how long a Complete* waits for company on its way to the journal.
 const payDelay = 10 * time.Millisecond
 
-// oweLocked makes a Complete* the state; the journal gets it with the next record, or soon.
-func (t *transaction) oweLocked(completed record) {
-	t.rec, t.owed = completed, completed.encode()
+// oweLocked notes that the journal is to get a Complete*, with the next record, or soon.
+func (t *transaction) oweLocked() {
+	t.owed = true
 	t.payUp = time.AfterFunc(payDelay, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -237,7 +243,7 @@ func (t *transaction) oweLocked(completed record) {
 }
 
 func (t *transaction) paidLocked() {
-	t.owed = nil
+	t.owed = false
 	if t.payUp != nil {
 		t.payUp.Stop()
 		t.payUp = nil
@@ -246,31 +252,38 @@ func (t *transaction) paidLocked() {
 
 // payLocked writes an owed Complete*. If the journal refuses, the next start of the broker completes the transaction again.
 func (t *transaction) payLocked() {
-	if t.owed == nil {
+	if !t.owed {
 		return
 	}
-	end, err := t.c.journal.Append([]journal.Entry{{Key: encodeKey(t.id), Value: t.owed}})
-	if err != nil {
+	if err := t.rewriteLocked(); err != nil {
 		_ = t.storage(err)
+		t.paidLocked()
 	}
-	t.end = max(t.end, end)
-	t.paidLocked()
 }
 
-// lockSettled locks the id once no end of an earlier transaction is under way, waiting for it up to the coordinator's patience.
-// With an error the mutex is not held.
+// lockEnded locks the id once the next transaction may begin, waiting for it up to the coordinator's patience. With an error the
+// mutex is not held.
+func (t *transaction) lockEnded(ctx context.Context) *kerr.Error {
+	return t.lockAfter(ctx, &t.ended)
+}
+
+// lockSettled is lockEnded, but waits until the journal may forget what it says of earlier transactions.
 func (t *transaction) lockSettled(ctx context.Context) *kerr.Error {
+	return t.lockAfter(ctx, &t.settled) // ended is closed before
+}
+
+func (t *transaction) lockAfter(ctx context.Context, what *chan struct{}) *kerr.Error {
 	t.mu.Lock()
-	if t.done == nil && !t.gone {
+	if *what == nil && !t.gone {
 		return nil
 	}
 	patience := time.NewTimer(t.c.cfg.Patience)
 	defer patience.Stop()
-	for t.done != nil && !t.gone {
-		done := t.done
+	for *what != nil && !t.gone {
+		happens := *what
 		t.mu.Unlock()
 		select {
-		case <-done:
+		case <-happens:
 		case <-patience.C:
 			return kerr.ConcurrentTransactions
 		case <-ctx.Done():
@@ -329,6 +342,10 @@ func (t *transaction) armTimerLocked(left time.Duration) {
 // timeoutLocked aborts with a new epoch, so that the producer, if it is only slow, cannot go on in the aborted transaction. The
 // old epoch is remembered as the owner's: it may ask for the new one.
 func (t *transaction) timeoutLocked() {
+	if t.settled != nil { // the disk is slower still; the journal needs the decision before
+		t.armTimerLocked(time.Second)
+		return
+	}
 	epoch := t.rec.epoch
 	t.c.logger.Info("transaction aborted: it took longer than its timeout", "transactionalId", t.id, "producerId", t.rec.producerID, "epoch", epoch, "timeout", t.rec.timeout)
 	if err := t.prepareLocked(false, true, epoch); err != nil {

@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"context"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -74,70 +75,6 @@ func TestEndVerdict(t *testing.T) {
 	}
 }
 
-// Prepare* is on disk before the first marker, every marker before Complete*, and the next transaction waits for that.
-func TestOrderOnDisk(t *testing.T) {
-	w := newWorld()
-	c := run(t, w)
-	defer c.Close()
-	id, epoch := mustInit(t, c, "x")
-	mustJoin(t, c, "x", id, epoch, a, b)
-	if err := c.Verify("x", id, epoch, a, 12); err != nil {
-		t.Fatalf("verify: %v", err)
-	}
-	c.Lazy("x") // acks=1: the end waits for the data, too
-	w.release(func() { w.hold = true; w.held[b] = true })
-	ended := make(chan int16)
-	go func() { ended <- c.EndTxn(t.Context(), endReq("x", id, epoch, true, 5)).ErrorCode }()
-	select {
-	case code := <-ended:
-		t.Errorf("answered (%d) before the data is on disk", code)
-	case <-time.After(20 * time.Millisecond):
-	}
-	if s := w.last("x"); s != Ongoing {
-		t.Errorf("the journal says %v before the data is on disk", s)
-	}
-	w.release(func() { w.held[b] = false })
-	await(t, "the decision is in the journal", func() bool { return w.last("x") == PrepareCommit })
-	if m := w.written(); len(m) != 0 {
-		t.Errorf("markers %v before the decision is on disk", m)
-	}
-	select {
-	case code := <-ended:
-		t.Errorf("answered (%d) before the decision is on disk", code)
-	default:
-	}
-	w.release(func() { w.hold = false; w.held[b] = true })
-	if code := <-ended; code != 0 {
-		t.Fatalf("end: %v", kerr.ErrorForCode(code))
-	}
-	await(t, "two markers", func() bool { return len(w.written()) == 2 })
-	for _, m := range w.written() {
-		if m.after != PrepareCommit || !m.commit || m.epoch != epoch+1 {
-			t.Errorf("marker %+v", m)
-		}
-	}
-	joined := make(chan *kerr.Error)
-	go func() {
-		_, err := c.Join(t.Context(), "x", id, epoch+1, a)
-		joined <- err
-	}()
-	select {
-	case err := <-joined:
-		t.Errorf("the next transaction begins (%v) before the markers are on disk", err)
-	case <-time.After(20 * time.Millisecond):
-	}
-	if s := w.last("x"); s != PrepareCommit {
-		t.Errorf("the journal says %v before the markers are on disk", s)
-	}
-	w.release(func() { w.held[b] = false })
-	if err := <-joined; err != nil {
-		t.Errorf("next transaction: %v", err)
-	}
-	if s := w.last("x"); s != Ongoing {
-		t.Errorf("the journal says %v", s)
-	}
-}
-
 // A decision found at start gets its markers, except where the partition is already in the next transaction.
 func TestRestart(t *testing.T) {
 	w := newWorld()
@@ -145,6 +82,7 @@ func TestRestart(t *testing.T) {
 	id, epoch := mustInit(t, c, "x")
 	mustJoin(t, c, "x", id, epoch, a, b)
 	mustEnd(t, c, "x", id, epoch, true)
+	await(t, "complete", func() bool { return w.last("x") == CompleteCommit })
 	prepared := 0
 	w.mu.Lock()
 	for i := range w.entries {
@@ -154,7 +92,6 @@ func TestRestart(t *testing.T) {
 	}
 	w.mu.Unlock()
 	c.Close()
-	ongoing := prepared - 1
 	cases := []struct {
 		name    string
 		n       int
@@ -167,8 +104,7 @@ func TestRestart(t *testing.T) {
 		{"prepared", prepared, []OpenTxn{{a, id, epoch}, {b, id, epoch}}, CompleteCommit, 2, true, false},
 		{"prepared, one marker is there", prepared, []OpenTxn{{b, id, epoch}}, CompleteCommit, 2, true, false},
 		{"prepared, the next has begun in a", prepared, []OpenTxn{{a, id, epoch + 1}}, Ongoing, 1, true, false},
-		{"ongoing", ongoing, []OpenTxn{{a, id, epoch}}, Ongoing, 0, false, false},
-		{"data before Ongoing", 2, []OpenTxn{{a, id, epoch}}, Ongoing, 0, false, false},
+		{"ongoing", 2, []OpenTxn{{a, id, epoch}}, Ongoing, 0, false, false},
 		{"data of a producer that nobody knows", 2, []OpenTxn{{a, 99, 3}}, Empty, 1, false, true},
 	}
 	for _, tc := range cases {
@@ -187,7 +123,7 @@ func TestRestart(t *testing.T) {
 					t.Errorf("marker %+v", m)
 				}
 			}
-			if tc.want != Ongoing || tc.name == "ongoing" {
+			if tc.want != Ongoing {
 				return
 			}
 			next := epoch
@@ -220,7 +156,7 @@ func TestTimeout(t *testing.T) {
 		if m := w.written(); len(m) != 1 || m[0].commit || m[0].epoch != epoch+1 {
 			t.Errorf("markers %+v", m)
 		}
-		if _, err := c.Join(t.Context(), "x", id, epoch, a); err != kerr.TransactionAbortable {
+		if err := c.Join(t.Context(), "x", id, epoch, a); err != kerr.TransactionAbortable {
 			t.Errorf("v2 producer goes on: %v", err)
 		}
 		if err := c.Verify("x", id, epoch, a, 10); err != kerr.InvalidProducerEpoch {
@@ -239,28 +175,44 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
-// A timeout found at start counts from the transaction's beginning.
+// A timeout found at start counts from the transaction's beginning if the journal has it, else from the start.
 func TestTimeoutAfterRestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		c := run(t, w)
-		id, epoch := mustInit(t, c, "x")
-		mustJoin(t, c, "x", id, epoch, a)
-		c.Close()
-		time.Sleep(50 * time.Second)
-		w2 := w.crash(len(w.entries))
-		w2.open = []OpenTxn{{a, id, epoch}}
-		c = run(t, w2)
-		defer c.Close()
-		time.Sleep(9 * time.Second)
-		if s := state(c, "x"); s != Ongoing {
-			t.Fatalf("%v before its time", s)
-		}
-		time.Sleep(2 * time.Second)
-		if s := state(c, "x"); s != CompleteAbort {
-			t.Errorf("%v after its time", s)
-		}
-	})
+	for name, tc := range map[string]struct {
+		begin func(ctx context.Context, c *Coordinator, id int64, epoch int16) *kerr.Error
+		left  time.Duration
+	}{
+		"added": {func(ctx context.Context, c *Coordinator, id int64, epoch int16) *kerr.Error {
+			return c.AddPartitions(ctx, "x", id, epoch, []TopicPartition{a}, true)
+		}, 10 * time.Second},
+		"joined": {func(ctx context.Context, c *Coordinator, id int64, epoch int16) *kerr.Error {
+			return c.Join(ctx, "x", id, epoch, a)
+		}, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				c := run(t, w)
+				id, epoch := mustInit(t, c, "x")
+				if err := tc.begin(t.Context(), c, id, epoch); err != nil {
+					t.Fatal(err)
+				}
+				c.Close()
+				time.Sleep(50 * time.Second)
+				w2 := w.crash(len(w.entries))
+				w2.open = []OpenTxn{{a, id, epoch}}
+				c = run(t, w2)
+				defer c.Close()
+				time.Sleep(tc.left - time.Second)
+				if s := state(c, "x"); s != Ongoing {
+					t.Fatalf("%v before its time", s)
+				}
+				time.Sleep(2 * time.Second)
+				if s := state(c, "x"); s != CompleteAbort {
+					t.Errorf("%v after its time", s)
+				}
+			})
+		})
+	}
 }
 
 func TestInitFences(t *testing.T) {
@@ -284,7 +236,7 @@ func TestInitFences(t *testing.T) {
 	if resp := c.InitProducerID(t.Context(), initReq("x", id, epoch)); resp.ErrorCode != kerr.ProducerFenced.Code {
 		t.Errorf("zombie asks for its next epoch: %v", kerr.ErrorForCode(resp.ErrorCode))
 	}
-	if _, err := c.Join(t.Context(), "x", id, epoch, a); err != kerr.InvalidProducerEpoch {
+	if err := c.Join(t.Context(), "x", id, epoch, a); err != kerr.InvalidProducerEpoch {
 		t.Errorf("zombie writes: %v", err)
 	}
 	// KIP-360: the owner may ask for its next epoch, and again if the answer is lost.
@@ -351,8 +303,8 @@ func TestDiskRefuses(t *testing.T) {
 	id, epoch := mustInit(t, c, "x")
 	mustJoin(t, c, "x", id, epoch, a)
 	w.release(func() { w.refuse = true })
-	if _, err := c.Join(t.Context(), "x", id, epoch, b); err != kerr.CoordinatorNotAvailable {
-		t.Errorf("join: %v", err)
+	if err := c.AddPartitions(t.Context(), "x", id, epoch, []TopicPartition{b}, true); err != kerr.CoordinatorNotAvailable {
+		t.Errorf("add: %v", err)
 	}
 	if err := c.Verify("x", id, epoch, b, 12); err != kerr.TransactionAbortable {
 		t.Errorf("a partition that could not be stored: %v", err)
