@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -55,18 +56,15 @@ func compareSpans(a, b Span) int {
 	return cmp.Compare(a.Start, b.Start)
 }
 
-// noteSpan enters a window. What has expired of the key makes room.
+// noteSpan enters a window. Where room is short, what has expired of the key makes some.
 func (s *table[K, V]) noteSpan(enc []byte, at Span) {
 	spans := s.dir.keys[string(enc)]
 	i, found := slices.BinarySearchFunc(spans, at, compareSpans)
 	if found {
 		return
 	}
-	old := 0
-	for old < i && s.hidden(spans[old].End) {
-		old++
-	}
-	if old > 0 {
+	if len(spans) == cap(spans) && len(spans) > 0 && s.hidden(spans[0].End) {
+		old := sort.Search(i, func(j int) bool { return !s.hidden(spans[j].End) })
 		spans = slices.Delete(spans, 0, old)
 		i -= old
 	}
@@ -134,8 +132,12 @@ func (s *WindowStore[K, V]) Starts(dst []int64, enc []byte, from, to int64) ([]i
 	if err != nil {
 		return dst, err
 	}
-	for _, at := range spans {
-		if at.Start >= from && at.Start <= to && !s.hidden(at.Start) {
+	first := sort.Search(len(spans), func(i int) bool { return spans[i].Start >= from })
+	for _, at := range spans[first:] {
+		if at.Start > to {
+			break
+		}
+		if !s.hidden(at.Start) {
 			dst = append(dst, at.Start)
 		}
 	}

@@ -24,8 +24,13 @@ type joinSide[K, V any] struct {
 	alone    bool  // records without a partner go out
 	kept     bool  // records are in the store already: it is the other side's
 	first    int64 // no record before that waits to go out alone; never if none does
+	last     int64 // nor any after that
 	nullKey  func(K) bool
 	null     func(V) bool
+
+	enc    []byte // scratch
+	starts []int64
+	near   []partner[V]
 }
 
 const never = int64(math.MaxInt64)
@@ -34,7 +39,7 @@ func newJoinSide[K, V any](o *opening, s *KStream[K, V], d *storeDef, node *grap
 	side := joinSide[K, V]{st: typedStore[*state.WindowStore[K, []waiting[V]]](o, d.spec.Name), node: node, key: s.key,
 		from: from, to: to, wait: to + grace, alone: alone, first: never, nullKey: nullTest[K](), null: nullTest[V]()}
 	if alone {
-		side.first = 0 // after a restart it is not known
+		side.first, side.last = 0, never>>1 // after a restart it is not known
 	}
 	return side
 }
@@ -101,7 +106,8 @@ func arrive[K, L, R, O, A, B any](c *cursor, n *streamJoin[K, L, R, O], own *joi
 		c.Task.Counters.Late++
 		return nil
 	}
-	if _, err := own.entry(c, k, c.Time); err != nil { // a key that does not encode
+	enc, err := own.encode(c, k)
+	if err != nil {
 		return unlessSkipped(err)
 	}
 	if c.Time == now {
@@ -113,13 +119,16 @@ func arrive[K, L, R, O, A, B any](c *cursor, n *streamJoin[K, L, R, O], own *joi
 	if err != nil || own.kept {
 		return err
 	}
-	e, err := own.entry(c, k, c.Time)
+	e, err := own.st.Entry(enc, k, c.Time)
+	if err == nil {
+		err = own.st.Track(enc, c.Time)
+	}
 	if err != nil {
-		return unlessSkipped(err)
+		return storeFailed(c, own.node, err)
 	}
 	alone := own.alone && !found
 	if alone {
-		own.first = min(own.first, c.Time)
+		own.first, own.last = min(own.first, c.Time), max(own.last, c.Time)
 	}
 	kept := append(e.Value[:len(e.Value):len(e.Value)], waiting[A]{value: v, headers: c.Headers, alone: alone})
 	if err := own.st.Set(e, kept, c.Time); err != nil {
@@ -143,15 +152,11 @@ func meet[K, L, R, O, A, B any](c *cursor, n *streamJoin[K, L, R, O], own *joinS
 	if at+own.to < 0 {
 		return false, nil
 	}
-	var partners []partner[B]
-	for w, vs := range other.st.Fetch(k, fromMillis(max(at-own.from, 0)), fromMillis(at+own.to)) {
-		if start := w.Start.UnixMilli(); !other.alone || start+other.wait >= *n.observed {
-			partners = append(partners, partner[B]{start, vs})
-		}
-	}
-	if err := other.st.Err(); err != nil {
+	partners, err := other.partners(k, at-own.from, at+own.to, *n.observed)
+	if err != nil {
 		return false, storeFailed(c, n.node, err)
 	}
+	defer clear(partners)
 	for _, p := range partners {
 		if err := other.met(c, k, p); err != nil {
 			return true, err
@@ -165,15 +170,42 @@ func meet[K, L, R, O, A, B any](c *cursor, n *streamJoin[K, L, R, O], own *joinS
 	return len(partners) > 0, nil
 }
 
-// entry finds what the side has under a key at one time. An error is errSkipped or final.
-func (s *joinSide[K, V]) entry(c *cursor, k K, at int64) (*state.Entry[K, []waiting[V]], error) {
-	e, err := s.st.Entry(nil, k, at)
+// encode returns the bytes of a key, valid until the next call. An error is errSkipped or final.
+func (s *joinSide[K, V]) encode(c *cursor, k K) ([]byte, error) {
+	enc, err := s.st.Encode(k)
 	if err != nil {
-		return noEntry(c, s.node, s.key, nil, k, err, func(enc []byte, k K) (*state.Entry[K, []waiting[V]], error) {
-			return s.st.Entry(enc, k, at)
-		})
+		enc, err = noEntry(c, s.node, s.key, nil, k, err, func(_ []byte, k K) ([]byte, error) { return s.st.Encode(k) })
 	}
-	return e, nil
+	s.enc = append(s.enc[:0], enc...)
+	return s.enc, err
+}
+
+// partners returns what the side has under a key in [from, to], but for records that may have gone out alone; valid until the
+// next call. It asks the store's directory: to look for one key among all the times of a long window would cost a seek for
+// each of them.
+func (s *joinSide[K, V]) partners(k K, from, to, observed int64) ([]partner[V], error) {
+	enc, err := s.st.Encode(k)
+	if err != nil {
+		return nil, err
+	}
+	s.enc = append(s.enc[:0], enc...)
+	if s.starts, err = s.st.Starts(s.starts[:0], s.enc, max(from, 0), to); err != nil {
+		return nil, err
+	}
+	s.near = s.near[:0]
+	for _, start := range s.starts {
+		if s.alone && start+s.wait < observed {
+			continue
+		}
+		e, err := s.st.Entry(s.enc, k, start)
+		if err != nil {
+			return nil, err
+		}
+		if e.Exists {
+			s.near = append(s.near, partner[V]{start, e.Value})
+		}
+	}
+	return s.near, nil
 }
 
 // met notes that records have found a partner.
@@ -181,9 +213,9 @@ func (s *joinSide[K, V]) met(c *cursor, k K, p partner[V]) error {
 	if !slices.ContainsFunc(p.vs, func(w waiting[V]) bool { return w.alone }) {
 		return nil
 	}
-	e, err := s.entry(c, k, p.at)
+	e, err := s.st.Entry(nil, k, p.at)
 	if err != nil {
-		return unlessSkipped(err)
+		return storeFailed(c, s.node, err)
 	}
 	vs := slices.Clone(p.vs)
 	for i := range vs {
@@ -265,22 +297,19 @@ func lonely[K, L, R, O, A, B any](c *cursor, n *streamJoin[K, L, R, O], s *joinS
 		return out, nil
 	}
 	var rows []state.Row[K, []waiting[A]]
-	first := never
-	for r := range s.st.Rows(max(s.first, 0), never>>1) {
-		if !slices.ContainsFunc(r.Value, func(w waiting[A]) bool { return w.alone }) {
-			continue
+	open := now - s.wait // records from here on have time left
+	for r := range s.st.Rows(max(s.first, 0), open-1) {
+		if slices.ContainsFunc(r.Value, func(w waiting[A]) bool { return w.alone }) {
+			r.KeyBytes = bytes.Clone(r.KeyBytes)
+			rows = append(rows, r)
 		}
-		if r.Start+s.wait >= now {
-			first = r.Start
-			break
-		}
-		r.KeyBytes = bytes.Clone(r.KeyBytes)
-		rows = append(rows, r)
 	}
 	if err := s.st.Err(); err != nil {
 		return out, storeFailed(c, s.node, err)
 	}
-	s.first = first
+	if s.first = open; open > s.last {
+		s.first, s.last = never, -1
+	}
 	for _, r := range rows {
 		e, err := s.st.Entry(r.KeyBytes, r.Key, r.Start)
 		if err == nil {
