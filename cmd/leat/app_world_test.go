@@ -53,7 +53,7 @@ func (w *world) runApp(t *testing.T, input string) string {
 	case <-app.Ready():
 	case err := <-w.app.done:
 		t.Fatal(err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the application does not get ready")
 	}
 	return ""
@@ -81,7 +81,7 @@ func (w *world) settle(t *testing.T, topic string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, err := range v.Reading(ctx, streams.Reading{After: after}).All() {
 		if err != nil {

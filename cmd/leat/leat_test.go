@@ -47,7 +47,7 @@ func start(t *testing.T, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // a process that hangs is killed, and the test fails
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a process that hangs is killed, and the test fails
 	p := &process{t: t, cmd: exec.CommandContext(ctx, exe, args...), stderr: new(strings.Builder)}
 	p.cmd.Env = append(os.Environ(), "LEAT_TEST_RUN_AS_PROGRAM=1")
 	p.cmd.Stderr = p.stderr
@@ -125,7 +125,7 @@ func produce(t *testing.T, addr, value string) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := client.ProduceSync(ctx, kgo.StringRecord(value)).FirstErr(); err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func consume(t *testing.T, addr string, n int) []string {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var got []string
 	for len(got) < n {

@@ -28,7 +28,7 @@ func TestBrokerServeWithUsersAndMetrics(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		if err = client.Ping(ctx); err == nil { // a produce request would go on trying with the wrong password
 			err = client.ProduceSync(ctx, kgo.StringRecord("v")).FirstErr()
 		}
