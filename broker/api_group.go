@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -76,9 +78,9 @@ func serveDeleteGroups(b *Broker, _ *conn, r *request) (response, error) {
 }
 
 // OffsetDelete (key 47), version 0. Errors: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP (members that are no consumers); per partition
-// GROUP_SUBSCRIBED_TO_TOPIC.
+// GROUP_SUBSCRIBED_TO_TOPIC, UNKNOWN_TOPIC_OR_PARTITION.
 func serveOffsetDelete(b *Broker, _ *conn, r *request) (response, error) {
-	return pending(b.groups.DeleteOffsets(r.body.(*kmsg.OffsetDeleteRequest))), nil
+	return pending(b.groups.DeleteOffsets(r.body.(*kmsg.OffsetDeleteRequest), b.partitionExists)), nil
 }
 
 // maxGroupsPerFetch bounds the groups of one OffsetFetch.
@@ -116,6 +118,10 @@ func serveOffsetFetch(b *Broker, _ *conn, r *request) (response, error) {
 			for j := range g.Topics {
 				g.Topics[j].Topic, _ = b.topicName(g.Topics[j].TopicID)
 			}
+			// Kafka answers what it cannot look up after what it can.
+			slices.SortStableFunc(g.Topics, func(x, y kmsg.OffsetFetchRequestGroupTopic) int {
+				return cmp.Compare(min(len(y.Topic), 1), min(len(x.Topic), 1))
+			})
 		}
 		waits[i] = b.groups.Fetch(g.Group, g.MemberID, g.MemberEpoch, g.Topics, req.RequireStable)
 	}

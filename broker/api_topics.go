@@ -64,8 +64,8 @@ func (b *Broker) newTopic(rt *kmsg.CreateTopicsRequestTopic) (meta.Topic, error)
 	if err := meta.CheckName(rt.Topic); err != nil {
 		return m, refuse(kerr.InvalidTopicException, "%s", err)
 	}
-	if internalNames[rt.Topic] {
-		return m, refuse(kerr.InvalidTopicException, "topic %s is internal: the broker creates it", rt.Topic)
+	if b.topic(rt.Topic) != nil { // said before anything else is looked at; createTopic looks again, with nobody beside it
+		return m, refuse(kerr.TopicAlreadyExists, "Topic '%s' already exists.", rt.Topic)
 	}
 	replicas := int(rt.ReplicationFactor)
 	if len(rt.ReplicaAssignment) > 0 {

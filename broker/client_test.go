@@ -269,7 +269,8 @@ func TestTopicAdministration(t *testing.T) {
 		{strings.Repeat("x", 250), 1, 1, nil, kerr.InvalidTopicException},
 		{"a.b", 1, 1, nil, nil},
 		{"a_b", 1, 1, nil, kerr.InvalidTopicException},
-		{"__consumer_offsets", 1, 1, nil, kerr.InvalidTopicException},
+		{"ok", 0, 3, map[string]*string{"nonsense": kadm.StringPtr("1")}, kerr.TopicAlreadyExists},
+		{"__consumer_offsets", 50, 3, nil, kerr.TopicAlreadyExists},
 	} {
 		if err := create(c.partitions, c.replicas, c.configs, c.name); !errors.Is(err, c.want) {
 			t.Errorf("create %q: got %v, want %v", c.name, err, c.want)

@@ -205,7 +205,7 @@ func TestOffsetsOfTopicsByID(t *testing.T) {
 	}
 	fetch.Groups[0].Topics = []kmsg.OffsetFetchRequestGroupTopic{{TopicID: nobody, Partitions: []int32{0}}, {TopicID: id, Partitions: []int32{0}}}
 	some := do[*kmsg.OffsetFetchResponse](r, fetch, 10).Groups[0].Topics
-	if some[0].TopicID != nobody || some[0].Partitions[0].ErrorCode != kerr.UnknownTopicID.Code || some[1].Partitions[0].Offset != 7 {
+	if some[1].TopicID != nobody || some[1].Partitions[0].ErrorCode != kerr.UnknownTopicID.Code || some[0].Partitions[0].Offset != 7 {
 		t.Fatalf("%+v", some)
 	}
 

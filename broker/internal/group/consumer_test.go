@@ -129,8 +129,11 @@ func TestConsumerGroupMovesPartitionsInTwoSteps(t *testing.T) {
 		wantErr(t, "commit", f.commitAt(9, "a", 2, 7), nil)
 		wantErr(t, "commit of an old epoch", f.commitAt(9, "a", 1, 7), kerr.StaleMemberEpoch)
 		wantErr(t, "the same of a client that does not know the error", f.commitAt(8, "a", 1, 7), kerr.UnsupportedVersion)
+		wantErr(t, "commit of a client that does not know epochs", f.commitAt(8, "a", 2, 7), kerr.UnsupportedVersion)
 		wantErr(t, "commit of a stranger", f.commitAt(9, "x", 2, 7), kerr.UnknownMemberID)
 		wantErr(t, "commit of nobody", f.commitAt(9, "", -1, 7), kerr.UnknownMemberID)
+		wantErr(t, "commit of a transaction", f.commitTxn(1, "", -1, 8, nil), nil)
+		wantErr(t, "commit of a stranger's transaction", f.commitTxn(1, "x", 2, 8, nil), kerr.UnknownMemberID)
 
 		f.mustBeat("a", -1, "")
 		e, a = f.mustBeat("b", 2, "2,3")

@@ -21,10 +21,11 @@ func (c *Coordinator) Commit(req *kmsg.OffsetCommitRequest, exists Exists) Pendi
 		return known(commitResponse(req, err))
 	}
 	defer g.mu.Unlock()
-	if err := g.mayCommitLocked(req.MemberID, req.InstanceID, req.Generation, false); err != nil {
-		if err == kerr.StaleMemberEpoch && req.Version < 9 {
-			err = kerr.UnsupportedVersion // as Kafka tells clients that do not know the error
-		}
+	err = g.mayCommitLocked(req.MemberID, req.InstanceID, req.Generation, false)
+	if (err == nil || err == kerr.StaleMemberEpoch) && req.Version < 9 && g.consumer != nil && !(req.Generation < 0 && g.emptyLocked()) {
+		err = kerr.UnsupportedVersion // members commit with versions that know what epochs are
+	}
+	if err != nil {
 		return known(commitResponse(req, err))
 	}
 	resp := commitResponse(req, nil)
@@ -77,9 +78,6 @@ func storageError(err error) *kerr.Error {
 }
 
 func (c *Coordinator) lockForCommit(req *kmsg.OffsetCommitRequest) (*group, *kerr.Error) {
-	if req.Group == "" && req.Generation >= 0 { // the empty group is allowed for simple consumers, as in Kafka
-		return nil, kerr.InvalidGroupID
-	}
 	simple := req.Generation < 0
 	g, err := c.lock(req.Group, simple)
 	if g == nil && err == nil {
@@ -113,6 +111,9 @@ func (g *group) mayCommitLocked(memberID string, instance *string, generation in
 	if generation < 0 && g.emptyLocked() {
 		return nil
 	}
+	if transactional && generation < 0 && memberID == "" && instance == nil {
+		return nil // a transaction need not say for whom it commits
+	}
 	if g.consumer != nil {
 		return g.consumer.Check(memberID, generation)
 	}
@@ -125,7 +126,7 @@ func (g *group) mayCommitLocked(memberID string, instance *string, generation in
 			return kerr.IllegalGeneration
 		}
 		g.touchLocked(m)
-	} else if !transactional && g.state != stateEmpty {
+	} else if g.state != stateEmpty {
 		return kerr.UnknownMemberID
 	}
 	if !transactional && g.state == stateCompleting {
@@ -271,8 +272,8 @@ func (g *group) topicsLocked() []kmsg.OffsetFetchRequestGroupTopic {
 	return topics
 }
 
-// DeleteOffsets serves OffsetDelete. Offsets of topics that a member is subscribed to stay.
-func (c *Coordinator) DeleteOffsets(req *kmsg.OffsetDeleteRequest) Pending[*kmsg.OffsetDeleteResponse] {
+// DeleteOffsets serves OffsetDelete. Offsets of topics that a member is subscribed to stay; partitions that do not exist have none.
+func (c *Coordinator) DeleteOffsets(req *kmsg.OffsetDeleteRequest, exists Exists) Pending[*kmsg.OffsetDeleteResponse] {
 	resp := kmsg.NewPtrOffsetDeleteResponse()
 	g, err := c.lock(req.Group, false)
 	if g == nil {
@@ -296,9 +297,12 @@ func (c *Coordinator) DeleteOffsets(req *kmsg.OffsetDeleteRequest) Pending[*kmsg
 		for j := range req.Topics[i].Partitions {
 			p := kmsg.NewOffsetDeleteResponseTopicPartition()
 			p.Partition = req.Topics[i].Partitions[j].Partition
-			if in || all {
+			switch {
+			case !exists(t.Topic, p.Partition):
+				p.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			case in || all:
 				p.ErrorCode = kerr.GroupSubscribedToTopic.Code
-			} else {
+			default:
 				gone = append(gone, topicPartition{t.Topic, p.Partition})
 			}
 			t.Partitions = append(t.Partitions, p)

@@ -92,7 +92,7 @@ func TestDeleteOffsets(t *testing.T) {
 		req.Group = "g"
 		req.Topics = []kmsg.OffsetDeleteRequestTopic{{Topic: "in", Partitions: []kmsg.OffsetDeleteRequestTopicPartition{{Partition: 0}}}}
 		code := func() (error, error) {
-			r := park(t, f.DeleteOffsets(req)).get()
+			r := park(t, f.DeleteOffsets(req, exists)).get()
 			if len(r.Topics) == 0 {
 				return kerr.ErrorForCode(r.ErrorCode), nil
 			}
@@ -110,6 +110,9 @@ func TestDeleteOffsets(t *testing.T) {
 		f.leave(kmsg.LeaveGroupRequestMember{MemberID: r[0].MemberID})
 		_, err = code()
 		wantErr(t, "nobody subscribed", err, nil)
+		req.Topics[0].Topic = "nosuch"
+		_, err = code()
+		wantErr(t, "no such topic", err, kerr.UnknownTopicOrPartition)
 		if got := f.offset(true); got != "-1/-1/" {
 			t.Errorf("offset %s", got)
 		}
@@ -127,6 +130,19 @@ func TestDeleteOffsets(t *testing.T) {
 		if d := f.Describe("g", 5); d.ErrorCode != 0 {
 			t.Errorf("v5: code %d", d.ErrorCode)
 		}
+	})
+}
+
+func TestCommitsToTheEmptyGroup(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, f *fixture) {
+		code := func(version int16, member string, generation int32) error {
+			req := commitRequest(version, member, generation, 5)
+			req.Group = ""
+			return kerr.ErrorForCode(park(t, f.Commit(req, exists)).get().Topics[0].Partitions[0].ErrorCode)
+		}
+		wantErr(t, "of a member", code(8, "m", 1), kerr.IllegalGeneration)
+		wantErr(t, "of a member, v9", code(9, "m", 1), kerr.GroupIDNotFound)
+		wantErr(t, "of nobody", code(9, "", -1), nil)
 	})
 }
 
