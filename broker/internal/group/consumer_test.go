@@ -1,6 +1,7 @@
 package group
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -183,7 +184,7 @@ func TestConsumerGroupOutlivesARestart(t *testing.T) {
 		f.mustBeat("a", 0, "-")
 		f.mustBeat("b", 0, "-")
 		f.mustBeat("a", 1, "")
-		before := fmt.Sprintf("%+v", f.DescribeConsumer("g"))
+		before := f.described()
 		for _, again := range []func() *fixture{
 			func() *fixture { f.Close(); return open(f.t, f.m, func(c *Config) { c.Cluster = topicsOf(4) }) },
 			func() *fixture {
@@ -196,7 +197,7 @@ func TestConsumerGroupOutlivesARestart(t *testing.T) {
 			},
 		} {
 			f = again()
-			if after := fmt.Sprintf("%+v", f.DescribeConsumer("g")); after != before {
+			if after := f.described(); after != before {
 				t.Fatalf("before\n%s\nafter\n%s", before, after)
 			}
 		}
@@ -253,6 +254,16 @@ func TestGroupsChangeTheirType(t *testing.T) {
 	})
 }
 
+// described is all that ConsumerGroupDescribe says of the group.
+func (f *fixture) described() string {
+	f.t.Helper()
+	b, err := json.Marshal(f.DescribeConsumer("g"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return string(b)
+}
+
 func (f *fixture) reopenOn(cluster func() consumer.Cluster) *fixture {
 	f.Close()
 	return open(f.t, f.m, func(c *Config) { c.Cluster = cluster })
@@ -293,9 +304,9 @@ func TestConsumerGroupOnAFullDisk(t *testing.T) {
 		if e, a := f.mustBeat("a", 0, "-"); e != 1 || a != "0,1,2,3" {
 			t.Fatal(e, a)
 		}
-		before := fmt.Sprintf("%+v", f.DescribeConsumer("g"))
+		before := f.described()
 		f = f.reopenOn(topicsOf(4))
-		if after := fmt.Sprintf("%+v", f.DescribeConsumer("g")); after != before {
+		if after := f.described(); after != before {
 			t.Fatalf("before\n%s\nafter\n%s", before, after)
 		}
 		f.Close()

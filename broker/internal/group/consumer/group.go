@@ -331,10 +331,8 @@ func (g *Group) Describe(cluster Cluster) kmsg.ConsumerGroupDescribeResponseGrou
 		dm := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 		dm.MemberID, dm.InstanceID, dm.RackID, dm.MemberEpoch = m.id, m.instance, m.rack, m.epoch
 		dm.ClientID, dm.ClientHost, dm.SubscribedTopics = m.client.ID, m.client.Host, m.names
-		if m.pattern != "" {
-			dm.SubscribedTopicRegex = kmsg.StringPtr(m.pattern)
-		}
-		dm.MemberType = 1 // of the consumer protocol
+		dm.SubscribedTopicRegex = kmsg.StringPtr(m.pattern) // empty, not null, of a member without
+		dm.MemberType = 1                                   // of the consumer protocol
 		dm.Assignment.TopicPartitions = m.assigned.describe(cluster)
 		dm.TargetAssignment.TopicPartitions = g.target[id].describe(cluster)
 		dg.Members = append(dg.Members, dm)

@@ -224,9 +224,6 @@ func TestRequestsThatAreWrong(t *testing.T) {
 			r.Topics = make([]kmsg.ConsumerGroupHeartbeatRequestTopic, 1)
 		},
 		"reads nothing": func(r *kmsg.ConsumerGroupHeartbeatRequest) { r.SubscribedTopicNames = nil },
-		"reads no pattern": func(r *kmsg.ConsumerGroupHeartbeatRequest) {
-			r.SubscribedTopicNames, r.SubscribedTopicRegex = nil, new(string)
-		},
 	} {
 		req := good()
 		if CheckRequest(req) != nil {
@@ -235,6 +232,29 @@ func TestRequestsThatAreWrong(t *testing.T) {
 		change(req)
 		if CheckRequest(req) == nil {
 			t.Errorf("%s: passes", name)
+		}
+	}
+}
+
+func TestMembersMayReadNothing(t *testing.T) {
+	for name, change := range map[string]func(r *kmsg.ConsumerGroupHeartbeatRequest){
+		"no topics": func(r *kmsg.ConsumerGroupHeartbeatRequest) { r.SubscribedTopicNames = []string{} },
+		"no pattern": func(r *kmsg.ConsumerGroupHeartbeatRequest) {
+			r.SubscribedTopicNames, r.SubscribedTopicRegex = nil, new(string)
+		},
+	} {
+		req := (&fake{id: "a", topics: []string{"t"}}).request()
+		change(req)
+		if r := CheckRequest(req); r != nil {
+			t.Fatalf("%s: %s", name, r.Text)
+		}
+		g, c := New("g", limits, 0), &cluster{map[string]int32{"t": 2}}
+		resp, r := g.Heartbeat(req, Client{}, c, time.Now())
+		if r != nil || resp.MemberEpoch != 1 || resp.Assignment == nil || len(resp.Assignment.Topics) != 0 {
+			t.Errorf("%s: %+v, %+v", name, resp, r)
+		}
+		if d := g.Describe(c).Members[0]; d.SubscribedTopicRegex == nil || *d.SubscribedTopicRegex != "" {
+			t.Errorf("%s: described with the pattern %v", name, d.SubscribedTopicRegex)
 		}
 	}
 }

@@ -114,8 +114,8 @@ func CheckRequest(req *kmsg.ConsumerGroupHeartbeatRequest) *Refusal {
 		return invalid("RebalanceTimeoutMs must be provided in first request.")
 	case req.Topics == nil || len(req.Topics) > 0:
 		return invalid("TopicPartitions must be empty when (re-)joining.")
-	case len(req.SubscribedTopicNames) == 0 && textOf(req.SubscribedTopicRegex) == "":
-		return invalid("Either SubscribedTopicNames or SubscribedTopicRegex must be non-empty when (re-)joining.")
+	case req.SubscribedTopicNames == nil && req.SubscribedTopicRegex == nil: // empty is another thing: a member that reads nothing yet
+		return invalid("Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.")
 	}
 	return nil
 }
