@@ -1,16 +1,19 @@
 package broker
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/broker/internal/meta"
 )
 
 // ListConfigResources (key 74), versions 0–1: what DescribeConfigs can be asked for. v0 lists client metrics, of which there are none;
-// v1 the types asked for, all if none is. Loggers, client metrics and groups have
-// no configurations here.
+// v1 the types asked for, all if none is. Loggers and client metrics have
+// no configurations here; groups are listed for which something was set.
 // Errors: UNSUPPORTED_VERSION for types that do not exist.
 func serveListConfigResources(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.ListConfigResourcesRequest)
@@ -50,6 +53,8 @@ func (b *Broker) configResources(t kmsg.ConfigResourceType) (names []string) {
 		}
 	case kmsg.ConfigResourceTypeBroker:
 		names = append(names, strconv.Itoa(int(b.cfg.NodeID)))
+	case kmsg.ConfigResourceTypeGroupConfig:
+		names = slices.Sorted(maps.Keys(b.meta.Records(meta.Group)))
 	}
 	return names
 }

@@ -70,15 +70,27 @@ func (b *Broker) brokerConfigs() []configEntry {
 		out = append(out, configEntry{d, levels[0].value, levels[0].source, false, levels})
 	}
 	for _, p := range properties {
-		level := configLevel{p.name, p.get(&b.cfg), kmsg.ConfigSourceStaticBrokerConfig}
-		out = append(out, configEntry{meta.Definition{Name: p.name, Type: p.kind}, level.value, level.source, true, []configLevel{level}})
+		levels := b.propertyLevels(p)
+		out = append(out, configEntry{meta.Definition{Name: p.name, Type: p.kind}, levels[0].value, levels[0].source, true, levels})
 	}
 	slices.SortFunc(out, func(x, y configEntry) int { return strings.Compare(x.def.Name, y.def.Name) })
 	return out
 }
 
-// DescribeConfigs (key 32), versions 0–4. Topics (2) and the broker (4, by its id or, for the defaults of all brokers, ""). No names
-// mean all, defaults included. Other resource types have no configurations here: groups (32) and client metrics (16) are answered
+// propertyLevels are a property's value, as Kafka says it: static if it is not the default, and the default.
+func (b *Broker) propertyLevels(p property) (levels []configLevel) {
+	value, usual := p.get(&b.cfg), p.get(&b.usual)
+	if value != usual {
+		levels = append(levels, configLevel{p.name, value, kmsg.ConfigSourceStaticBrokerConfig})
+	}
+	if value == usual || usual != "" { // directories and addresses have no default
+		levels = append(levels, configLevel{p.name, usual, kmsg.ConfigSourceDefaultConfig})
+	}
+	return levels
+}
+
+// DescribeConfigs (key 32), versions 0–4. Topics (2), the broker (4, by its id or, for the defaults of all brokers, "") and groups (32).
+// No names mean all, defaults included. Other resource types have no configurations here: client metrics (16) are answered
 // empty, the rest INVALID_REQUEST. Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION, INVALID_REQUEST.
 func serveDescribeConfigs(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.DescribeConfigsRequest)
@@ -118,7 +130,12 @@ func (b *Broker) describeResource(t kmsg.ConfigResourceType, name string) ([]con
 			all = slices.DeleteFunc(all, func(e configEntry) bool { return e.source != kmsg.ConfigSourceDynamicDefaultBrokerConfig })
 		}
 		return all, nil
-	case kmsg.ConfigResourceTypeGroupConfig, kmsg.ConfigResourceTypeClientMetrics:
+	case kmsg.ConfigResourceTypeGroupConfig:
+		if name == "" {
+			return nil, refuse(kerr.InvalidRequest, "Default group resources are not allowed.")
+		}
+		return b.groupConfigs(name), nil
+	case kmsg.ConfigResourceTypeClientMetrics:
 		return nil, nil
 	}
 	return nil, refuse(kerr.InvalidRequest, "resource type %d has no configurations", t)
@@ -157,7 +174,7 @@ type configChange struct {
 	value *string
 }
 
-// AlterConfigs (key 33), versions 0–2. Replaces everything that is set on a topic or the broker.
+// AlterConfigs (key 33), versions 0–2. Replaces everything that is set on a topic, the broker or a group.
 // Errors per resource: as IncrementalAlterConfigs.
 func serveAlterConfigs(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.AlterConfigsRequest)
@@ -177,7 +194,8 @@ func serveAlterConfigs(b *Broker, c *conn, r *request) (response, error) {
 }
 
 // IncrementalAlterConfigs (key 44), versions 0–1. SET and DELETE for every configuration, APPEND and SUBTRACT for lists.
-// Errors per resource: UNKNOWN_TOPIC_OR_PARTITION, INVALID_CONFIG, INVALID_REPLICATION_FACTOR (min.insync.replicas), INVALID_REQUEST.
+// Errors per resource: UNKNOWN_TOPIC_OR_PARTITION, INVALID_CONFIG, INVALID_REPLICATION_FACTOR (min.insync.replicas), INVALID_REQUEST,
+// POLICY_VIOLATION (more groups with configurations than Limits.Groups).
 func serveIncrementalAlterConfigs(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.IncrementalAlterConfigsRequest)
 	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
@@ -195,17 +213,21 @@ func serveIncrementalAlterConfigs(b *Broker, c *conn, r *request) (response, err
 	return answer(resp), nil
 }
 
-// alterResource changes the configurations of a topic or the broker, all steps or none.
+// alterResource changes the configurations of a topic, the broker or a group, all steps or none.
 func (b *Broker) alterResource(t kmsg.ConfigResourceType, name string, steps []configChange, replace, validateOnly bool) error {
 	entries, err := b.describeResource(t, name)
 	if err != nil {
 		return err
 	}
 	own := kmsg.ConfigSourceDynamicTopicConfig
-	if t == kmsg.ConfigResourceTypeBroker {
+	switch t {
+	case kmsg.ConfigResourceTypeTopic:
+	case kmsg.ConfigResourceTypeBroker:
 		own = kmsg.ConfigSourceDynamicDefaultBrokerConfig
 		entries = b.brokerConfigs()
-	} else if t != kmsg.ConfigResourceTypeTopic {
+	case kmsg.ConfigResourceTypeGroupConfig:
+		own = kmsg.ConfigSourceGroupConfig
+	default:
 		return refuse(kerr.InvalidRequest, "resource type %d cannot be configured", t)
 	}
 	set, known := map[string]string{}, map[string]configEntry{}
@@ -227,11 +249,18 @@ func (b *Broker) alterResource(t kmsg.ConfigResourceType, name string, steps []c
 			return err
 		}
 	}
+	if t == kmsg.ConfigResourceTypeGroupConfig {
+		if err := b.checkGroupConfigs(name, set); err != nil {
+			return err
+		}
+	}
 	switch {
 	case validateOnly:
 		return nil
 	case t == kmsg.ConfigResourceTypeTopic:
 		return b.setConfigs(name, set)
+	case t == kmsg.ConfigResourceTypeGroupConfig:
+		return b.setGroupConfigs(name, set)
 	}
 	return b.setBrokerConfigs(set)
 }
@@ -258,15 +287,23 @@ func (b *Broker) applyStep(set map[string]string, e configEntry, s configChange)
 	} else if s.op != kmsg.IncrementalAlterConfigOpSet {
 		return refuse(kerr.InvalidRequest, "unknown operation %d", s.op)
 	}
-	for _, d := range meta.Definitions() { // a broker configuration is checked as the topic configuration that inherits it
-		if d.Name == s.name || d.Broker == s.name {
-			if err := b.checkConfig(d.Name, value); err != nil {
-				return err
-			}
-			break
-		}
+	if err := b.checkValue(e.def, value); err != nil {
+		return err
 	}
 	set[s.name] = value
+	return nil
+}
+
+// checkValue checks a value of a topic's, the broker's or a group's configuration.
+func (b *Broker) checkValue(def meta.Definition, value string) error {
+	for _, d := range meta.Definitions() { // a broker configuration is checked as the topic configuration that inherits it
+		if d.Name == def.Name || d.Broker == def.Name {
+			return b.checkConfig(d.Name, value)
+		}
+	}
+	if err := def.Check(value); err != nil {
+		return refuse(kerr.InvalidConfig, "%s", err)
+	}
 	return nil
 }
 

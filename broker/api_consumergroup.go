@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatstream/leat/broker/internal/group/consumer"
@@ -11,17 +12,26 @@ import (
 // it tells is on disk. Ignored: rack (there is one node).
 // Errors: INVALID_REQUEST, GROUP_ID_NOT_FOUND (also a classic group with members), UNKNOWN_MEMBER_ID, FENCED_MEMBER_EPOCH,
 // UNRELEASED_INSTANCE_ID, FENCED_INSTANCE_ID, UNSUPPORTED_ASSIGNOR, INVALID_REGULAR_EXPRESSION, GROUP_MAX_SIZE_REACHED,
-// COORDINATOR_NOT_AVAILABLE.
+// COORDINATOR_NOT_AVAILABLE, UNSUPPORTED_VERSION (Config.DisableConsumerProtocol).
 func serveConsumerGroupHeartbeat(b *Broker, c *conn, r *request) (response, error) {
+	if b.cfg.DisableConsumerProtocol {
+		return answer(&kmsg.ConsumerGroupHeartbeatResponse{Version: r.body.GetVersion(), ErrorCode: kerr.UnsupportedVersion.Code}), nil
+	}
 	return pending(b.groups.ConsumerHeartbeat(r.body.(*kmsg.ConsumerGroupHeartbeatRequest), groupClient(c, r))), nil
 }
 
 // ConsumerGroupDescribe (key 69), versions 0–1. Ignored: authorized operations. Errors per group: GROUP_ID_NOT_FOUND (also for classic
-// groups, upon which Java's admin client asks with DescribeGroups).
+// groups, upon which Java's admin client asks with DescribeGroups), UNSUPPORTED_VERSION (Config.DisableConsumerProtocol).
 func serveConsumerGroupDescribe(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.ConsumerGroupDescribeRequest)
 	resp := kmsg.NewPtrConsumerGroupDescribeResponse()
 	for _, id := range req.Groups {
+		if b.cfg.DisableConsumerProtocol {
+			g := kmsg.NewConsumerGroupDescribeResponseGroup()
+			g.Group, g.ErrorCode = id, kerr.UnsupportedVersion.Code
+			resp.Groups = append(resp.Groups, g)
+			continue
+		}
 		g := b.groups.DescribeConsumer(id)
 		g.AuthorizedOperations = noOperations
 		resp.Groups = append(resp.Groups, g)

@@ -147,7 +147,8 @@ func (b *Broker) createdConfigs(m meta.Topic) []kmsg.CreateTopicsResponseTopicCo
 }
 
 // DeleteTopics (key 20), versions 0–6. v6 names topics or gives their ids, and is answered with both. The files are gone when the
-// answer is sent. Errors per topic: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUEST (internal topics, or a topic named twice).
+// answer is sent. Errors per topic: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUEST (internal topics, or a topic named twice),
+// TOPIC_DELETION_DISABLED (v3+; before: INVALID_REQUEST).
 func serveDeleteTopics(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.DeleteTopicsRequest)
 	topics := req.Topics
@@ -160,6 +161,10 @@ func serveDeleteTopics(b *Broker, c *conn, r *request) (response, error) {
 		dt.Topic, dt.TopicID = rt.Topic, rt.TopicID
 		var err error
 		switch {
+		case b.cfg.DisableDeleteTopics && req.Version < 3:
+			err = refuse(kerr.InvalidRequest, "this broker does not delete topics (delete.topic.enable=false)")
+		case b.cfg.DisableDeleteTopics:
+			err = refuse(kerr.TopicDeletionDisabled, "this broker does not delete topics (delete.topic.enable=false)")
 		case rt.Topic != nil && rt.TopicID != [16]byte{}:
 			err = refuse(kerr.InvalidRequest, "give a topic's name or its id, not both")
 		case rt.Topic != nil:

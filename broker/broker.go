@@ -36,6 +36,7 @@ var ErrClosed = errors.New("broker: closed")
 // Broker is a running broker. All methods are safe for concurrent use.
 type Broker struct {
 	cfg    Config
+	usual  Config // of nothing but defaults
 	logger *slog.Logger
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
@@ -77,6 +78,10 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		requestBytes:  semaphore.NewWeighted(cfg.MaxInFlightBytes),
 		responseBytes: semaphore.NewWeighted(cfg.MaxResponseBytes),
 	}
+	if b.usual, err = (Config{Dir: cfg.Dir}).withDefaults(); err != nil {
+		return nil, err
+	}
+	b.usual.Dir = ""
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	if err := b.start(ctx); err != nil {
 		b.cancel()
@@ -144,9 +149,10 @@ const retainEvery = 5 * time.Minute
 // retain deletes what the topics' retention lets go and compacts what is to be compacted, until the broker closes. One
 // goroutine does both, one log at a time: neither is urgent, and both read much.
 func (b *Broker) retain() {
-	retention, compaction := time.NewTicker(retainEvery), time.NewTicker(b.cfg.CompactionInterval)
+	retention, compaction, producers := time.NewTicker(retainEvery), time.NewTicker(b.cfg.CompactionInterval), time.NewTicker(b.cfg.ProducerIDCheckInterval)
 	defer retention.Stop()
 	defer compaction.Stop()
+	defer producers.Stop()
 	for {
 		select {
 		case <-b.ctx.Done():
@@ -155,6 +161,17 @@ func (b *Broker) retain() {
 			b.retainAll(now)
 		case now := <-compaction.C:
 			b.compactAll(now)
+		case now := <-producers.C:
+			b.expireProducers(now)
+		}
+	}
+}
+
+// expireProducers has every log forget the producers that were idle for too long.
+func (b *Broker) expireProducers(now time.Time) {
+	for _, t := range b.topics.Load().byName {
+		for _, l := range t.parts {
+			l.ExpireProducers(now)
 		}
 	}
 }

@@ -64,6 +64,10 @@ type Config struct {
 
 	// DisableAutoCreateTopics refuses unknown topics instead of creating them on first use.
 	DisableAutoCreateTopics bool
+	// DisableDeleteTopics refuses to delete topics, with TOPIC_DELETION_DISABLED.
+	DisableDeleteTopics bool
+	// DisableConsumerProtocol refuses KIP-848 consumer groups, with UNSUPPORTED_VERSION: groups are classic.
+	DisableConsumerProtocol bool
 	// DefaultPartitions is the partition count of topics that do not ask for one. 0 means 1.
 	DefaultPartitions int32
 	// ClampReplicationFactor accepts any replication factor and min.insync.replicas and uses 1, instead of refusing more than 1:
@@ -74,7 +78,8 @@ type Config struct {
 	// InitialRebalanceDelay is how long a new consumer group waits for more members before its first assignment. 0: not at all.
 	InitialRebalanceDelay time.Duration
 	// ConsumerSessionTimeout is how long a member of a KIP-848 consumer group may be silent before its partitions go to others, and
-	// ConsumerHeartbeatInterval how often members are asked to say something. 0 means 45 s and 5 s, as in Kafka.
+	// ConsumerHeartbeatInterval how often members are asked to say something. 0 means 45 s and 5 s, as in Kafka. A group may be given its
+	// own at run time (consumer.session.timeout.ms, consumer.heartbeat.interval.ms).
 	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
 
 	// MinSessionTimeout and MaxSessionTimeout bound what a member of a classic consumer group may ask for; outside is
@@ -89,8 +94,9 @@ type Config struct {
 	// TransactionalIDExpiration is how long a transactional id without a transaction is remembered; TransactionalIDCheckInterval is how
 	// often that is looked at. 0 means 7 days and 1 hour, as in Kafka.
 	TransactionalIDExpiration, TransactionalIDCheckInterval time.Duration
-	// ProducerIDExpiration is how long a partition remembers an idle idempotent producer. 0 means 24 hours, as in Kafka.
-	ProducerIDExpiration time.Duration
+	// ProducerIDExpiration is how long a partition remembers an idle idempotent producer; ProducerIDCheckInterval is how often that is
+	// looked at. 0 means 24 hours and 10 minutes, as in Kafka.
+	ProducerIDExpiration, ProducerIDCheckInterval time.Duration
 
 	// TopicDefaults are configurations of topics that do not have their own, by their names ("retention.ms"). What was set at run
 	// time for the broker (log.retention.ms) goes before.
@@ -175,6 +181,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	setDefault(&cfg.TransactionalIDExpiration, 7*24*time.Hour)
 	setDefault(&cfg.TransactionalIDCheckInterval, time.Hour)
 	setDefault(&cfg.ProducerIDExpiration, 24*time.Hour)
+	setDefault(&cfg.ProducerIDCheckInterval, 10*time.Minute)
 	setDefault(&cfg.MaxConnections, 1000)
 	setDefault(&cfg.MaxRequestBytes, 100<<20)
 	setDefault(&cfg.MaxRequestPartitions, 20_000)
@@ -194,8 +201,8 @@ func (cfg Config) withDefaults() (Config, error) {
 		"CompactionInterval": int64(cfg.CompactionInterval), "ConsumerSessionTimeout": int64(cfg.ConsumerSessionTimeout), "ConsumerHeartbeatInterval": int64(cfg.ConsumerHeartbeatInterval),
 		"MinSessionTimeout": int64(cfg.MinSessionTimeout), "MaxSessionTimeout": int64(cfg.MaxSessionTimeout), "OffsetsRetention": int64(cfg.OffsetsRetention), "OffsetsCheckInterval": int64(cfg.OffsetsCheckInterval),
 		"MaxTransactionTimeout": int64(cfg.MaxTransactionTimeout), "TransactionalIDExpiration": int64(cfg.TransactionalIDExpiration), "TransactionalIDCheckInterval": int64(cfg.TransactionalIDCheckInterval),
-		"ProducerIDExpiration": int64(cfg.ProducerIDExpiration),
-		"IdleTimeout":          int64(cfg.IdleTimeout), "InitialRebalanceDelay": int64(cfg.InitialRebalanceDelay) + 1,
+		"ProducerIDExpiration": int64(cfg.ProducerIDExpiration), "ProducerIDCheckInterval": int64(cfg.ProducerIDCheckInterval),
+		"IdleTimeout": int64(cfg.IdleTimeout), "InitialRebalanceDelay": int64(cfg.InitialRebalanceDelay) + 1,
 	} {
 		if v < 1 {
 			return cfg, fmt.Errorf("broker: Config.%s is negative", name)

@@ -44,7 +44,7 @@ func startCoordinators(b *Broker) error {
 	gc := group.Defaults(b.logger, func() consumer.Cluster { return b.topics.Load() })
 	gc.InitialRebalanceDelay, gc.MinSessionTimeout, gc.MaxSessionTimeout = b.cfg.InitialRebalanceDelay, b.cfg.MinSessionTimeout, b.cfg.MaxSessionTimeout
 	gc.OffsetsRetention, gc.ExpiryInterval = b.cfg.OffsetsRetention, b.cfg.OffsetsCheckInterval
-	gc.ConsumerSessionTimeout, gc.ConsumerHeartbeatInterval = b.cfg.ConsumerSessionTimeout, b.cfg.ConsumerHeartbeatInterval
+	gc.ConsumerTimes = b.groupTimes
 	l := &b.cfg.Limits
 	gc.MaxGroupSize, gc.MaxGroups, gc.MaxMetadataBytes = l.GroupMembers, l.Groups, l.OffsetMetadataBytes
 	tc := txn.Defaults(b.logger)

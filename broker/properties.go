@@ -20,23 +20,29 @@ type property struct {
 
 // properties are what clients look for with DescribeConfigs, and what Config.Set takes, beside the defaults of topics.
 var properties = []property{
-	number("broker.id", func(c *Config) *int32 { return &c.NodeID }),
-	number("node.id", func(c *Config) *int32 { return &c.NodeID }),
+	nodeID("broker.id"),
+	nodeID("node.id"),
 	{"log.dirs", meta.String, func(c *Config) string { return c.Dir }, func(c *Config, v string) error { c.Dir = v; return nil }},
 	{"listeners", meta.List, func(c *Config) string { return listenerNames(c, func(l Listener) string { return l.Addr }) }, nil},
 	{"advertised.listeners", meta.List, func(c *Config) string {
 		return listenerNames(c, func(l Listener) string { return cmp.Or(l.Advertise, l.Addr) })
 	}, nil},
-	{"auto.create.topics.enable", meta.Boolean, func(c *Config) string { return strconv.FormatBool(!c.DisableAutoCreateTopics) }, setAutoCreate},
+	enabled("auto.create.topics.enable", func(c *Config) *bool { return &c.DisableAutoCreateTopics }),
+	enabled("delete.topic.enable", func(c *Config) *bool { return &c.DisableDeleteTopics }),
 	number("num.partitions", func(c *Config) *int32 { return &c.DefaultPartitions }),
 	fixed("default.replication.factor", meta.Int, "1"),
+	fixed("offsets.topic.num.partitions", meta.Int, "1"),
 	fixed("offsets.topic.replication.factor", meta.Int, "1"),
+	fixed("transaction.state.log.num.partitions", meta.Int, "1"),
 	fixed("transaction.state.log.replication.factor", meta.Int, "1"),
+	fixed("transaction.state.log.min.isr", meta.Int, "1"),
+	{"group.coordinator.rebalance.protocols", meta.List, rebalanceProtocols, setRebalanceProtocols},
 	fixed("group.consumer.assignors", meta.List, "uniform,range"),
 	duration("group.initial.rebalance.delay.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.InitialRebalanceDelay }),
 	duration("group.min.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MinSessionTimeout }),
 	duration("group.max.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MaxSessionTimeout }),
 	number("group.max.size", func(c *Config) *int { return &c.Limits.GroupMembers }),
+	number("group.consumer.max.size", func(c *Config) *int { return &c.Limits.GroupMembers }),
 	number("offset.metadata.max.bytes", func(c *Config) *int { return &c.Limits.OffsetMetadataBytes }),
 	duration("group.consumer.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ConsumerSessionTimeout }),
 	duration("group.consumer.heartbeat.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ConsumerHeartbeatInterval }),
@@ -46,11 +52,13 @@ var properties = []property{
 	duration("transactional.id.expiration.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.TransactionalIDExpiration }),
 	duration("transaction.remove.expired.transaction.cleanup.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.TransactionalIDCheckInterval }),
 	duration("producer.id.expiration.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ProducerIDExpiration }),
+	duration("producer.id.expiration.check.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ProducerIDCheckInterval }),
 	duration("log.cleaner.backoff.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.CompactionInterval }),
 	number("max.incremental.fetch.session.cache.slots", func(c *Config) *int { return &c.MaxFetchSessions }),
 	number("fetch.max.bytes", func(c *Config) *int { return &c.MaxFetchBytes }),
 	number("socket.request.max.bytes", func(c *Config) *int64 { return &c.MaxRequestBytes }),
 	number("max.connections", func(c *Config) *int { return &c.MaxConnections }),
+	number("max.connections.per.ip", func(c *Config) *int { return &c.Security.MaxConnectionsPerIP }),
 	duration("connections.max.idle.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.IdleTimeout }),
 }
 
@@ -73,6 +81,10 @@ func (cfg *Config) Set(name, value string) error {
 		}
 		return nil
 	}
+	name, value, err := finest(name, value)
+	if err != nil {
+		return err
+	}
 	for _, d := range meta.Definitions() {
 		if d.Broker != name || name == "" {
 			continue
@@ -89,12 +101,61 @@ func (cfg *Config) Set(name, value string) error {
 	return fmt.Errorf("broker: %s is no setting of this broker: leat config get broker 1 --all lists them", name)
 }
 
-func setAutoCreate(c *Config, v string) error {
-	on, err := strconv.ParseBool(v)
-	if err != nil {
-		return fmt.Errorf("want true or false")
+// finest turns what server.properties says in hours or minutes into the milliseconds that are described and kept. Of several units of one
+// setting the last that is set holds.
+func finest(name, value string) (string, string, error) {
+	ms, unit := "", time.Duration(0)
+	switch name {
+	case "log.retention.hours":
+		ms, unit = "log.retention.ms", time.Hour
+	case "log.retention.minutes":
+		ms, unit = "log.retention.ms", time.Minute
+	case "log.roll.hours":
+		ms, unit = "log.roll.ms", time.Hour
+	case "log.roll.jitter.hours":
+		ms, unit = "log.roll.jitter.ms", time.Hour
+	default:
+		return name, value, nil
 	}
-	c.DisableAutoCreateTopics = !on
+	n, err := strconv.ParseInt(value, 10, 32)
+	if err != nil {
+		return "", "", fmt.Errorf("broker: %s=%s: want a number of %s units", name, value, unit)
+	}
+	if n < 0 { // no limit
+		return ms, "-1", nil
+	}
+	return ms, strconv.FormatInt(n*unit.Milliseconds(), 10), nil
+}
+
+// enabled is a property that is true unless a field disables it.
+func enabled(name string, disabled func(*Config) *bool) property {
+	set := func(c *Config, v string) error {
+		on, err := strconv.ParseBool(v)
+		if err != nil {
+			return fmt.Errorf("want true or false")
+		}
+		*disabled(c) = !on
+		return nil
+	}
+	return property{name, meta.Boolean, func(c *Config) string { return strconv.FormatBool(!*disabled(c)) }, set}
+}
+
+func rebalanceProtocols(c *Config) string {
+	if c.DisableConsumerProtocol {
+		return "classic"
+	}
+	return "classic,consumer"
+}
+
+func setRebalanceProtocols(c *Config, v string) error {
+	switch strings.ReplaceAll(v, " ", "") {
+	case "classic":
+		c.DisableConsumerProtocol = true
+	case "classic,consumer", "consumer,classic":
+		c.DisableConsumerProtocol = false
+	default:
+		return fmt.Errorf("want classic, or classic,consumer")
+	}
 	return nil
 }
 
@@ -117,6 +178,19 @@ func number[T int | int32 | int64](name string, field func(*Config) *T) property
 		return nil
 	}
 	return property{name, kind, func(c *Config) string { return strconv.FormatInt(int64(*field(c)), 10) }, set}
+}
+
+// nodeID is a number that is not 0, which would be taken for the default.
+func nodeID(name string) property {
+	p := number(name, func(c *Config) *int32 { return &c.NodeID })
+	set := p.set
+	p.set = func(c *Config, v string) error {
+		if n, err := strconv.Atoi(v); err == nil && n == 0 {
+			return fmt.Errorf("want a number from 1")
+		}
+		return set(c, v)
+	}
+	return p
 }
 
 // duration is a property that counts in units.

@@ -7,6 +7,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/broker/internal/meta"
 )
 
 func TestPropertiesAreKafkasNamesOfConfig(t *testing.T) {
@@ -21,8 +23,10 @@ func TestPropertiesAreKafkasNamesOfConfig(t *testing.T) {
 			continue
 		case p.name == "log.dirs":
 			want = "d"
-		case p.name == "auto.create.topics.enable":
+		case p.kind == meta.Boolean:
 			want = "false"
+		case p.name == "group.coordinator.rebalance.protocols":
+			want = "classic"
 		default:
 			want = "60001"
 		}
@@ -33,13 +37,45 @@ func TestPropertiesAreKafkasNamesOfConfig(t *testing.T) {
 			t.Errorf("%s is %q, want %q", p.name, got, want)
 		}
 	}
-	for _, wrong := range [][2]string{{"group.min.session.timeout.ms", "x"}, {"log.retention.ms", "x"}, {"broker.id", "3000000000"}, {"auto.create.topics.enable", "maybe"}, {"no.such.name", "1"}, {"", "1"}} {
+	for _, wrong := range [][2]string{{"group.min.session.timeout.ms", "x"}, {"log.retention.ms", "x"}, {"broker.id", "3000000000"}, {"node.id", "0"}, {"auto.create.topics.enable", "maybe"}, {"no.such.name", "1"}, {"", "1"}} {
 		if err := cfg.Set(wrong[0], wrong[1]); err == nil || !strings.Contains(err.Error(), wrong[0]) {
 			t.Errorf("%q: got %v", wrong, err)
 		}
 	}
 	if cfg.OffsetsRetention != 60001*time.Minute {
 		t.Errorf("minutes are %s", cfg.OffsetsRetention)
+	}
+	for _, unit := range [][4]string{{"log.retention.hours", "2", "retention.ms", "7200000"}, {"log.retention.minutes", "2", "retention.ms", "120000"}, {"log.retention.hours", "-1", "retention.ms", "-1"}, {"log.roll.hours", "1", "segment.ms", "3600000"}} {
+		if err := cfg.Set(unit[0], unit[1]); err != nil || cfg.TopicDefaults[unit[2]] != unit[3] {
+			t.Errorf("%q: %v, %v", unit, err, cfg.TopicDefaults)
+		}
+	}
+}
+
+func TestWhatIsDisabledIsRefused(t *testing.T) {
+	b := start(t, func(c *Config) {
+		for _, name := range []string{"delete.topic.enable=false", "group.coordinator.rebalance.protocols=classic"} {
+			name, value, _ := strings.Cut(name, "=")
+			if err := c.Set(name, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	r := dialRaw(t, b)
+	mustTopic(t, r, "t", 1)
+	for version, want := range map[int16]*kerr.Error{1: kerr.InvalidRequest, 3: kerr.TopicDeletionDisabled} {
+		if got := do[*kmsg.DeleteTopicsResponse](r, &kmsg.DeleteTopicsRequest{TopicNames: []string{"t"}}, version).Topics[0].ErrorCode; got != want.Code {
+			t.Errorf("v%d: delete answers %d, want %s", version, got, want.Message)
+		}
+	}
+	if b.topic("t") == nil {
+		t.Error("the topic is gone")
+	}
+	if got := do[*kmsg.ConsumerGroupHeartbeatResponse](r, kmsg.NewPtrConsumerGroupHeartbeatRequest(), 1).ErrorCode; got != kerr.UnsupportedVersion.Code {
+		t.Errorf("heartbeat: %d", got)
+	}
+	if got := do[*kmsg.ConsumerGroupDescribeResponse](r, &kmsg.ConsumerGroupDescribeRequest{Groups: []string{"g"}}, 1).Groups[0].ErrorCode; got != kerr.UnsupportedVersion.Code {
+		t.Errorf("describe: %d", got)
 	}
 }
 
@@ -61,7 +97,10 @@ func TestStaticDefaultsOfTopicsAreInForceAndSaySo(t *testing.T) {
 	if c := config(kmsg.ConfigResourceTypeTopic, "t", "retention.ms"); *c.Value != "12345" || c.Source != kmsg.ConfigSourceStaticBrokerConfig || c.ReadOnly {
 		t.Errorf("retention.ms of the topic: %+v", c)
 	}
-	if c := config(kmsg.ConfigResourceTypeBroker, "1", "group.min.session.timeout.ms"); *c.Value != "100" || !c.ReadOnly {
+	if c := config(kmsg.ConfigResourceTypeBroker, "1", "group.max.session.timeout.ms"); *c.Value != "1800000" || c.Source != kmsg.ConfigSourceDefaultConfig {
+		t.Errorf("group.max.session.timeout.ms of the broker: %+v", c)
+	}
+	if c := config(kmsg.ConfigResourceTypeBroker, "1", "group.min.session.timeout.ms"); *c.Value != "100" || !c.ReadOnly || c.Source != kmsg.ConfigSourceStaticBrokerConfig {
 		t.Errorf("group.min.session.timeout.ms of the broker: %+v", c)
 	}
 	alter := kmsg.NewPtrIncrementalAlterConfigsRequest()

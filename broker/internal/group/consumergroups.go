@@ -37,6 +37,7 @@ func (c *Coordinator) ConsumerHeartbeat(req *kmsg.ConsumerGroupHeartbeatRequest,
 	if r := g.becomeConsumerLocked(joins); r != nil {
 		return known(heartbeatRefusal(r))
 	}
+	g.consumer.SetLimits(g.limits())
 	resp, r := g.consumer.Heartbeat(req, consumer.Client(from), c.cfg.Cluster(), time.Now())
 	if r != nil {
 		resp = heartbeatRefusal(r)
@@ -81,10 +82,14 @@ func (g *group) becomeConsumerLocked(joins bool) *consumer.Refusal {
 }
 
 func (g *group) newConsumerLocked(epoch int32) {
-	cfg := g.c.cfg
-	limits := consumer.Limits{Session: cfg.ConsumerSessionTimeout, Heartbeat: cfg.ConsumerHeartbeatInterval, Members: cfg.MaxGroupSize}
-	g.consumer = consumer.New(g.id, limits, epoch)
+	g.consumer = consumer.New(g.id, g.limits(), epoch)
 	g.protocolType = "consumer"
+}
+
+// limits are those of the group's members at this moment.
+func (g *group) limits() consumer.Limits {
+	session, heartbeat := g.c.cfg.ConsumerTimes(g.id)
+	return consumer.Limits{Session: session, Heartbeat: heartbeat, Members: g.c.cfg.MaxGroupSize}
 }
 
 // becomeClassicLocked is the way back.

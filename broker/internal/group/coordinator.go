@@ -29,9 +29,9 @@ type Config struct {
 	MinSessionTimeout, MaxSessionTimeout time.Duration
 	// InitialRebalanceDelay is how long an empty group waits for more members after the first; 0 does not wait.
 	InitialRebalanceDelay time.Duration
-	// ConsumerSessionTimeout is how long a member of a KIP-848 group may be silent, ConsumerHeartbeatInterval how often it is asked to
-	// say something.
-	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
+	// ConsumerTimes is how long a member of a KIP-848 group may be silent, and how often it is asked to say something. It is asked at each
+	// heartbeat, under the group's lock.
+	ConsumerTimes func(group string) (session, heartbeat time.Duration)
 	// Cluster is the topics of this moment, for KIP-848 groups.
 	Cluster func() consumer.Cluster
 	// MaxGroupSize is the most members a group may have, above is GROUP_MAX_SIZE_REACHED.
@@ -53,8 +53,8 @@ type Config struct {
 func Defaults(logger *slog.Logger, cluster func() consumer.Cluster) Config {
 	return Config{
 		MinSessionTimeout: 6 * time.Second, MaxSessionTimeout: 30 * time.Minute,
-		ConsumerSessionTimeout: 45 * time.Second, ConsumerHeartbeatInterval: 5 * time.Second,
-		MaxGroupSize: 10_000, MaxGroups: 100_000, MaxMetadataBytes: 4096,
+		ConsumerTimes: func(string) (session, heartbeat time.Duration) { return 45 * time.Second, 5 * time.Second },
+		MaxGroupSize:  10_000, MaxGroups: 100_000, MaxMetadataBytes: 4096,
 		OffsetsRetention: 7 * 24 * time.Hour, ExpiryInterval: 10 * time.Minute,
 		Logger: logger, Cluster: cluster,
 	}

@@ -121,6 +121,14 @@ func (l *Log) Usable() error {
 	return l.usableLocked()
 }
 
+// ExpireProducers forgets producers that have been idle for longer than Config.ProducerExpiry; not those with transactions open.
+func (l *Log) ExpireProducers(now time.Time) {
+	cfg := l.cfg.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.producers.expire(now.UnixMilli() - cfg.ProducerExpiry.Milliseconds())
+}
+
 // Producers describes the producers that the partition remembers, by id.
 func (l *Log) Producers() []ProducerInfo {
 	l.mu.Lock()

@@ -223,6 +223,10 @@ func TestProducersExpire(t *testing.T) {
 		t.Errorf("producers %v, want only the one with an open transaction", ids)
 	}
 	at(from(1, 0, 17, 1), 3*time.Hour) // any sequence will do
+	l.ExpireProducers(epochTime.Add(5 * time.Hour))
+	if ps := l.Producers(); len(ps) != 1 || ps[0].ProducerID != 2 {
+		t.Errorf("%+v, want only the one with an open transaction", ps)
+	}
 }
 
 // A partition remembers so many producers: the idle ones make room, those with transactions open stay, and a forgotten one may go on with

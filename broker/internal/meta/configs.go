@@ -87,10 +87,11 @@ func CheckConfig(name, value string) error {
 	if !ok {
 		return fmt.Errorf("unknown topic config name: %s", name)
 	}
-	return d.check(value)
+	return d.Check(value)
 }
 
-func (d Definition) check(value string) error {
+// Check says what is wrong with a value, nil if nothing is.
+func (d Definition) Check(value string) error {
 	switch d.Type {
 	case Boolean:
 		if value != "true" && value != "false" {

@@ -163,7 +163,7 @@ func TestConfigTable(t *testing.T) {
 		t.Fatal("the table is not sorted by name: Define searches it")
 	}
 	for _, d := range definitions {
-		if err := d.check(d.Default); err != nil || d.Doc == "" {
+		if err := d.Check(d.Default); err != nil || d.Doc == "" {
 			t.Errorf("%s: default %q: %v; doc %q", d.Name, d.Default, err, d.Doc)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Kind is a family of records that the store keeps for others without looking into them: the broker's security and quotas.
+// Kind is a family of records that the store keeps for others without looking into them: the broker's security, quotas and groups.
 type Kind string
 
 // The kinds. Each is the first part of a key in the journal.
@@ -16,9 +16,10 @@ const (
 	Scram Kind = "scram" // credentials, by mechanism and user
 	ACL   Kind = "acl"   // access control bindings, by their own text
 	Quota Kind = "quota" // client quotas, by entity
+	Group Kind = "group" // configurations of consumer groups, by group id
 )
 
-var kinds = []Kind{Scram, ACL, Quota}
+var kinds = []Kind{Scram, ACL, Quota, Group}
 
 // Change is one change of a record. A nil Value deletes it; otherwise it is marshalled to JSON.
 type Change struct {

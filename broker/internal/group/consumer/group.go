@@ -106,6 +106,9 @@ func New(id string, limits Limits, epoch int32) *Group {
 	}
 }
 
+// SetLimits changes the limits. A session that has begun ends when it would have; the next heartbeat begins one of the new length.
+func (g *Group) SetLimits(limits Limits) { g.limits = limits }
+
 // Empty reports that the group has no members.
 func (g *Group) Empty() bool { return len(g.members) == 0 }
 
