@@ -77,7 +77,7 @@ func serveDeleteGroups(b *Broker, _ *conn, r *request) (response, error) {
 	}), nil
 }
 
-// OffsetDelete (key 47), version 0. Errors: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP (members that are no consumers); per partition
+// OffsetDelete (key 47), version 0. Errors: INVALID_GROUP_ID, GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP (members that are no consumers); per partition
 // GROUP_SUBSCRIBED_TO_TOPIC, UNKNOWN_TOPIC_OR_PARTITION.
 func serveOffsetDelete(b *Broker, _ *conn, r *request) (response, error) {
 	return pending(b.groups.DeleteOffsets(r.body.(*kmsg.OffsetDeleteRequest), b.partitionExists)), nil

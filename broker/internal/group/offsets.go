@@ -275,6 +275,10 @@ func (g *group) topicsLocked() []kmsg.OffsetFetchRequestGroupTopic {
 // DeleteOffsets serves OffsetDelete. Offsets of topics that a member is subscribed to stay; partitions that do not exist have none.
 func (c *Coordinator) DeleteOffsets(req *kmsg.OffsetDeleteRequest, exists Exists) Pending[*kmsg.OffsetDeleteResponse] {
 	resp := kmsg.NewPtrOffsetDeleteResponse()
+	if req.Group == "" {
+		resp.ErrorCode = kerr.InvalidGroupID.Code
+		return known(resp)
+	}
 	g, err := c.lock(req.Group, false)
 	if g == nil {
 		if err == nil {

@@ -100,6 +100,10 @@ func TestDeleteOffsets(t *testing.T) {
 		}
 		err, _ := code()
 		wantErr(t, "unknown group", err, kerr.GroupIDNotFound)
+		req.Group = ""
+		err, _ = code()
+		wantErr(t, "no group", err, kerr.InvalidGroupID)
+		req.Group = "g"
 		wantErr(t, "commit", f.commit("", -1, 5), nil)
 		sub := kmsg.NewConsumerMemberMetadata()
 		sub.Topics = []string{"in"}
