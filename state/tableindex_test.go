@@ -438,7 +438,7 @@ func TestIndexView(t *testing.T) {
 	}
 	one, _ := tag(1)
 	var got []string
-	for r, err := range v.Get(one) {
+	for r, err := range v.Range(&one, &one) {
 		if err != nil {
 			t.Fatal(err)
 		}

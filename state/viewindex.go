@@ -126,39 +126,40 @@ func ViewIndex[I, K, V any](sh *Shard, name string, val serde.Serde[I], key serd
 	return &IndexView[I, K, V]{newView(sh, key, value, topic), x, indexSerde[I]{val}}, nil
 }
 
-// Get yields the rows that are found by v, in the order of their encoded keys. An error comes last, with a zero row. A row
-// comes as it is when the loop reaches it. [DB.Close] waits for the loop.
-func (v *IndexView[I, K, V]) Get(by I) iter.Seq2[Row[K, V], error] {
-	p, _, err := v.val.one(by)
-	return v.rows(p, false, err)
+// IndexRow is a row as an index has found it.
+type IndexRow[K, V any] struct {
+	Row[K, V]
+	// By is what it is found by, so encoded that the order of the bytes is that of the index. It is valid during one step of a
+	// loop.
+	By []byte
 }
 
 // Range yields the rows that are found by a value between two, both included and nil for no bound, in the order of these,
-// then of the encoded keys.
-func (v *IndexView[I, K, V]) Range(from, to *I) iter.Seq2[Row[K, V], error] {
-	p, err := v.val.between(from, to)
-	return v.rows(p, false, err)
+// then of the encoded keys. An error comes last, with a zero row. A row comes as it is when the loop reaches it. [DB.Close]
+// waits for the loop.
+func (v *IndexView[I, K, V]) Range(from, to *I) iter.Seq2[IndexRow[K, V], error] {
+	return v.rows(from, to, false)
 }
 
 // BackwardRange is Range from the last row to the first.
-func (v *IndexView[I, K, V]) BackwardRange(from, to *I) iter.Seq2[Row[K, V], error] {
-	p, err := v.val.between(from, to)
-	return v.rows(p, true, err)
+func (v *IndexView[I, K, V]) BackwardRange(from, to *I) iter.Seq2[IndexRow[K, V], error] {
+	return v.rows(from, to, true)
 }
 
-func (v *IndexView[I, K, V]) rows(p span, reverse bool, err error) iter.Seq2[Row[K, V], error] {
-	return func(yield func(Row[K, V], error) bool) {
+func (v *IndexView[I, K, V]) rows(from, to *I, reverse bool) iter.Seq2[IndexRow[K, V], error] {
+	return func(yield func(IndexRow[K, V], error) bool) {
 		more := true
-		if err := v.walk(p, reverse, err, func(r Row[K, V]) bool { more = yield(r, nil); return more }); err != nil && more {
-			yield(Row[K, V]{}, err)
+		p, err := v.val.between(from, to)
+		if err == nil {
+			err = v.walk(p, reverse, func(r IndexRow[K, V]) bool { more = yield(r, nil); return more })
+		}
+		if err != nil && more {
+			yield(IndexRow[K, V]{}, err)
 		}
 	}
 }
 
-func (v *IndexView[I, K, V]) walk(p span, reverse bool, err error, yield func(Row[K, V]) bool) error {
-	if err != nil {
-		return err
-	}
+func (v *IndexView[I, K, V]) walk(p span, reverse bool, yield func(IndexRow[K, V]) bool) error {
 	sh := v.view.sh
 	if err := sh.db.acquire(); err != nil {
 		return err
@@ -183,8 +184,8 @@ func (v *IndexView[I, K, V]) walk(p span, reverse bool, err error, yield func(Ro
 }
 
 // hit reads the row of an index entry; false if the row is found by something else by now.
-func (v *IndexView[I, K, V]) hit(entry []byte) (r Row[K, V], ok bool, err error) {
-	_, enc, err := split(entry)
+func (v *IndexView[I, K, V]) hit(entry []byte) (r IndexRow[K, V], ok bool, err error) {
+	by, enc, err := split(entry)
 	if err != nil {
 		return r, false, err
 	}
@@ -205,6 +206,7 @@ func (v *IndexView[I, K, V]) hit(entry []byte) (r Row[K, V], ok bool, err error)
 	if err != nil || now == nil || !bytes.Equal(now[4:], entry) {
 		return r, false, err
 	}
-	r, err = v.view.rows.row(key, raw)
+	r.By = by
+	r.Row, err = v.view.rows.row(key, raw)
 	return r, err == nil, err
 }

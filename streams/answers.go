@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -172,7 +173,7 @@ func notReady(err error) error {
 
 // answered says which operations a kind of store answers.
 var answered = map[engine.StoreKind][]query.Op{
-	engine.KeyValue: {query.Get, query.Range, query.Prefix},
+	engine.KeyValue: {query.Get, query.Range, query.Prefix, query.ByIndex},
 	engine.Window:   {query.Fetch, query.Starts},
 	engine.Session:  {query.Sessions, query.Ends},
 }
@@ -207,22 +208,49 @@ func shardRows(sh *state.Shard, kind engine.StoreKind, topic string, r *query.Re
 				yield(query.Row{Key: row.Key, Value: row.Value, Time: row.Time, Partition: p}, nil)
 			}
 		}, nil
+	case r.Op == query.ByIndex:
+		x, err := state.ViewIndex(sh, r.Index, serde.Bytes, serde.Bytes, serde.Bytes, topic)
+		if err != nil {
+			return nil, err
+		}
+		if r.Backward {
+			return indexRows(p, x.BackwardRange(bounds(r))), nil
+		}
+		return indexRows(p, x.Range(bounds(r))), nil
 	case r.Op == query.Prefix && r.Backward:
 		return windowRows(p, v.BackwardPrefix(r.Key)), nil
 	case r.Op == query.Prefix:
 		return windowRows(p, v.Prefix(r.Key)), nil
 	}
-	var from, to *[]byte
+	if r.Backward {
+		return windowRows(p, v.BackwardRange(bounds(r))), nil
+	}
+	return windowRows(p, v.Range(bounds(r))), nil
+}
+
+// bounds are the ends of a range; nil for none.
+func bounds(r *query.Request) (from, to *[]byte) {
 	if r.From != nil {
 		from = &r.From
 	}
 	if r.To != nil {
 		to = &r.To
 	}
-	if r.Backward {
-		return windowRows(p, v.BackwardRange(from, to)), nil
+	return from, to
+}
+
+func indexRows(p int32, rows iter.Seq2[state.IndexRow[[]byte, []byte], error]) iter.Seq2[query.Row, error] {
+	return func(yield func(query.Row, error) bool) {
+		for r, err := range rows {
+			if err != nil {
+				yield(query.Row{}, notReady(err))
+				return
+			}
+			if !yield(query.Row{Key: r.Key, Value: r.Value, Time: r.Time, By: bytes.Clone(r.By), Partition: p}, nil) {
+				return
+			}
+		}
 	}
-	return windowRows(p, v.Range(from, to)), nil
 }
 
 // windowRows are those of a window store, or of a key-value store, whose Start is 0.

@@ -1,6 +1,7 @@
 package streams_test
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -58,6 +59,41 @@ func holds(rows iter.Seq2[streams.Entry[string, int64], error], want map[string]
 	return nil
 }
 
+// foundByCount checks that an index finds just these words, all and by each count, in order.
+func foundByCount(v *streams.IndexView[string, int64, int64], want map[string]int64) error {
+	got, last := map[string]int64{}, streams.Entry[string, int64]{}
+	for e, err := range v.Range(nil, nil) {
+		if err != nil {
+			return err
+		}
+		if cmp.Or(cmp.Compare(last.Value, e.Value), cmp.Compare(last.Key, e.Key)) > 0 {
+			return fmt.Errorf("%v comes before %v", last, e)
+		}
+		got[e.Key], last = e.Value, e
+	}
+	if !maps.Equal(got, want) {
+		return fmt.Errorf("found %d words, want %d, or other counts", len(got), len(want))
+	}
+	most := last.Value
+	for e, err := range v.Get(most) {
+		if err != nil || e.Value != most {
+			return fmt.Errorf("%v, %v among those counted %d times", e, err, most)
+		}
+		delete(got, e.Key)
+	}
+	for e, err := range v.BackwardRange(nil, &most) {
+		if err != nil || e.Value > most {
+			return fmt.Errorf("%v, %v among those counted %d times or less", e, err, most)
+		}
+		most = e.Value
+		delete(got, e.Key)
+	}
+	if len(got) > 0 {
+		return fmt.Errorf("not found again: %v", got)
+	}
+	return nil
+}
+
 // runsHere is how many tasks with state the instance runs.
 func runsHere(tasks []streams.TaskStatus) int {
 	return count(tasks, func(s streams.TaskStatus) bool { return runs(s) && stateful(s) })
@@ -91,6 +127,13 @@ func TestViewsReadTheWholeStoreWhereverItsTasksAre(t *testing.T) {
 			maps.DeleteFunc(part, func(k string, _ int64) bool { return k < from || k > to })
 			if err := holds(v.Range(&from, &to), part); err != nil {
 				t.Errorf("instance %d: %v", i, err)
+			}
+			index, err := []*running{first, second}[i].IndexView(counts, byCount)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := foundByCount(index, want); err != nil {
+				t.Errorf("instance %d, by index: %v", i, err)
 			}
 			if n, err := v.ApproximateCount(); err != nil || n != int64(len(want)) {
 				t.Errorf("instance %d counts %d rows (%v), want %d", i, n, err, len(want))
@@ -226,6 +269,13 @@ func TestRemoteAsksWithTokenAndTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := holds(v.All(), want); err != nil {
+				return err
+			}
+			index, err := remote.IndexView(counts, byCount)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := foundByCount(index, want); err != nil {
 				return err
 			}
 			for k, n := range want {

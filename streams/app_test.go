@@ -29,9 +29,12 @@ import (
 	"github.com/leatstream/leat/streams/internal/failpoint"
 )
 
+// byCount finds words by how often they have come.
+var byCount = streams.Index[string, int64, int64]{Name: "by-count", Of: func(_ string, n int64) (int64, bool) { return n, true }}
+
 // wordCount reads lines, and keeps and writes how often each word has come.
 func wordCount(in, out string) (*streams.Topology, streams.Store[string, int64], error) {
-	counts := streams.Store[string, int64]{Name: "counts"}
+	counts := streams.Store[string, int64]{Name: "counts", Indexes: []streams.StoreIndex[string, int64]{byCount}}
 	var b streams.Builder
 	b.Stream(streams.Topic[string, string]{Name: in}).
 		FlatMapValues(func(_, line string) ([]string, error) {

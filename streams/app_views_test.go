@@ -33,7 +33,6 @@ func eventually(t testing.TB, f func() error) {
 func TestSessionViewsAndChangelogConfigs(t *testing.T) {
 	onOurs(t, func(t *testing.T, b *bench) {
 		sessions := streams.SessionStore[string, int64]{Name: "visits", Changelog: map[string]string{"segment.bytes": "1048576"}}
-		byCount := streams.Index[string, int64, int64]{Name: "by-count", Of: func(_ string, n int64) (int64, bool) { return n, true }}
 		unlogged := streams.Store[string, int64]{Name: "unlogged", NoChangelog: true, Indexes: []streams.StoreIndex[string, int64]{byCount}}
 		var sb streams.Builder
 		g := sb.Stream(streams.Topic[string, string]{Name: b.in}).GroupByKey()

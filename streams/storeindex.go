@@ -1,12 +1,15 @@
 package streams
 
 import (
+	"context"
 	"fmt"
 	"iter"
+	"reflect"
 
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/engine"
+	"github.com/leatstream/leat/streams/internal/query"
 )
 
 // Index describes a secondary index of a key-value store: rows are found by something else than their key. It is listed in
@@ -142,13 +145,13 @@ func bySerde[K, V, I any](x Index[K, V, I]) serde.Serde[I] {
 	return s
 }
 
-// IndexView reads the committed state of one store by one of its indexes: of the partitions that this instance has, from any
-// goroutine, while the application runs. Other instances are not asked.
+// IndexView reads the committed state of one store by one of its indexes, as [View] reads it by its keys: from any
+// goroutine, of this instance and of others.
 type IndexView[K, V, I any] struct {
+	reading
 	codec[K, V]
-	app   *App
-	store string
-	x     Index[K, V, I]
+	index string
+	by    serde.Serde[I]
 }
 
 // IndexView returns a view of an index of a store of the topology.
@@ -157,63 +160,61 @@ func (a *App) IndexView[K, V, I any](s Store[K, V], x Index[K, V, I]) (*IndexVie
 	if err != nil {
 		return nil, err
 	}
-	return &IndexView[K, V, I]{c, a, s.Name, x}, nil
+	return &IndexView[K, V, I]{reading{at: a.ask, name: s.Name}, c, x.Name, bySerde(x)}, nil
 }
 
-// shardsHere returns the parts of a store that this instance has, and the name that its serdes are told.
-func (a *App) shardsHere(store string) ([]*state.Shard, string, error) {
-	a.mu.Lock()
-	rt := a.mu.rt
-	a.mu.Unlock()
-	if rt == nil {
-		return nil, "", fmt.Errorf("%w: %q: the application does not run", ErrNotReady, store)
+// IndexView returns a view of an index of a store of the application, as View does.
+func (r *Remote) IndexView[K, V, I any](s Store[K, V], x Index[K, V, I]) (*IndexView[K, V, I], error) {
+	c, err := declared(s.Name, s.Key, s.Value)
+	if err != nil {
+		return nil, err
 	}
-	shards := rt.Shards(store)
-	if len(shards) == 0 {
-		return nil, "", fmt.Errorf("%w: %q: no task of it runs here", ErrNotReady, store)
+	by := bySerde(x)
+	if by == nil {
+		return nil, fmt.Errorf("view of index %q of store %q: %w %v: set Index.By", x.Name, s.Name, serde.ErrNoSerde, reflect.TypeFor[I]())
 	}
-	topic := store
-	if _, spec := a.topology.plan.Store(store); spec.Changelog.Name != "" {
-		topic = spec.Changelog.In(a.cfg.AppID)
-	}
-	return shards, topic, nil
+	return &IndexView[K, V, I]{reading{at: r.ask, name: s.Name}, c, x.Name, by}, nil
 }
 
-// Get yields the rows that are found by a value, ordered by encoded key within each partition. An error comes last, with a
-// zero entry: ErrNotReady, those of the serdes, state.ErrNoIndex.
+// Reading is View.Reading.
+func (v *IndexView[K, V, I]) Reading(ctx context.Context, how Reading) *IndexView[K, V, I] {
+	return &IndexView[K, V, I]{v.with(ctx, how), v.codec, v.index, v.by}
+}
+
+// Get yields the rows that are found by a value, ordered by encoded key. An error comes last, with a zero entry: those of
+// View, and state.ErrNoIndex.
 func (v *IndexView[K, V, I]) Get(by I) iter.Seq2[Entry[K, V], error] {
-	return v.each(func(x *state.IndexView[I, K, V]) iter.Seq2[state.Row[K, V], error] { return x.Get(by) })
+	return v.between(&by, &by, false)
 }
 
 // Range yields the rows that are found by a value between two, both included, nil for no bound; ordered by the encoded
-// values, then keys, within each partition.
+// values, then keys.
 func (v *IndexView[K, V, I]) Range(from, to *I) iter.Seq2[Entry[K, V], error] {
-	return v.each(func(x *state.IndexView[I, K, V]) iter.Seq2[state.Row[K, V], error] { return x.Range(from, to) })
+	return v.between(from, to, false)
 }
 
-// BackwardRange is Range from the last row to the first within each partition.
+// BackwardRange is Range from the last row to the first.
 func (v *IndexView[K, V, I]) BackwardRange(from, to *I) iter.Seq2[Entry[K, V], error] {
-	return v.each(func(x *state.IndexView[I, K, V]) iter.Seq2[state.Row[K, V], error] { return x.BackwardRange(from, to) })
+	return v.between(from, to, true)
 }
 
-func (v *IndexView[K, V, I]) each(read func(*state.IndexView[I, K, V]) iter.Seq2[state.Row[K, V], error]) iter.Seq2[Entry[K, V], error] {
-	return func(yield func(Entry[K, V], error) bool) {
-		shards, topic, err := v.app.shardsHere(v.store)
-		if err != nil {
-			yield(Entry[K, V]{}, err)
-			return
-		}
-		for _, sh := range shards {
-			x, err := state.ViewIndex(sh, v.x.Name, bySerde(v.x), v.key, v.val, topic)
+func (v *IndexView[K, V, I]) between(from, to *I, backward bool) iter.Seq2[Entry[K, V], error] {
+	rows := v.rows(query.ByIndex, nil, func(r *query.Request, _ string) error {
+		r.Index, r.Backward = v.index, backward
+		for _, end := range []struct {
+			value *I
+			into  *[]byte
+		}{{from, &r.From}, {to, &r.To}} {
+			if end.value == nil {
+				continue
+			}
+			b, err := v.by.Append([]byte{}, serde.Place{}, *end.value)
 			if err != nil {
-				yield(Entry[K, V]{}, err)
-				return
+				return fmt.Errorf("encode what to look for in index %q: %w", v.index, err)
 			}
-			for r, err := range read(x) {
-				if !yield(Entry[K, V]{Key: r.Key, Value: r.Value, Time: fromMillis(r.Time)}, err) || err != nil {
-					return
-				}
-			}
+			*end.into = append([]byte{}, b...)
 		}
-	}
+		return nil
+	})
+	return decode(v.codec, &v.reading, rows, func(k K, _ *query.Row) K { return k })
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Merge yields the rows of several sources, each of which is in order, in one order: of keys for key-value stores, of starts
-// and then keys for windows, of ends, keys and starts for sessions. It begins all of them before the first row; if one fails
+// and then keys for windows, of ends, keys and starts for sessions, of what an index finds them by. It begins all of them before the first row; if one fails
 // then, begun is not called and the error comes alone. A source that fails later ends the iteration with its error.
 func Merge(op Op, backward bool, sources []iter.Seq2[Row, error], begun func()) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
@@ -108,6 +108,8 @@ func compare(op Op, a, b *Row) int {
 		return cmp.Or(cmp.Compare(a.Start, b.Start), bytes.Compare(a.Key, b.Key), cmp.Compare(a.Partition, b.Partition))
 	case Ends, Sessions:
 		return cmp.Or(cmp.Compare(a.End, b.End), bytes.Compare(a.Key, b.Key), cmp.Compare(a.Start, b.Start), cmp.Compare(a.Partition, b.Partition))
+	case ByIndex:
+		return cmp.Or(bytes.Compare(a.By, b.By), bytes.Compare(a.Key, b.Key), cmp.Compare(a.Partition, b.Partition))
 	}
 	return cmp.Or(bytes.Compare(a.Key, b.Key), cmp.Compare(a.Partition, b.Partition))
 }

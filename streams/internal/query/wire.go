@@ -13,6 +13,7 @@ const (
 	Get      Op = "get"      // key-value: the row of Key
 	Range    Op = "range"    // key-value: rows from From to To, both included, nil for no bound
 	Prefix   Op = "prefix"   // key-value: rows whose keys begin with Key
+	ByIndex  Op = "index"    // key-value: rows that Index finds by a value from From to To, both included, nil for no bound
 	Fetch    Op = "fetch"    // window: the windows of Key that start in [Since, Until]
 	Starts   Op = "starts"   // window: the windows of all keys that start in [Since, Until]
 	Sessions Op = "sessions" // session: those of Key that end at Since or later and start at Until or earlier
@@ -30,7 +31,8 @@ type Request struct {
 	To         []byte  `json:"to"`
 	Since      int64   `json:"since,omitempty"`
 	Until      int64   `json:"until,omitempty"`
-	Backward   bool    `json:"backward,omitempty"` // Range only
+	Index      string  `json:"index,omitempty"`
+	Backward   bool    `json:"backward,omitempty"` // Range and ByIndex
 	Limit      int     `json:"limit,omitempty"`    // rows; 0: all
 	// Staleness lets copies of state answer that have everything which was committed so long ago; 0: only owners answer.
 	Staleness time.Duration `json:"staleness,omitempty"`
@@ -45,13 +47,15 @@ type Position struct {
 	Offset    int64  `json:"offset"`
 }
 
-// Row is one row as it lies in the store. Start is that of a window or session, End that of a session, in milliseconds.
+// Row is one row as it lies in the store. Start is that of a window or session, End that of a session, in milliseconds. By is
+// what ByIndex has found it by, as it is ordered.
 type Row struct {
 	Key       []byte `json:"k"`
 	Value     []byte `json:"v"`
 	Time      int64  `json:"t"`
 	Start     int64  `json:"s,omitempty"`
 	End       int64  `json:"e,omitempty"`
+	By        []byte `json:"b,omitempty"`
 	Partition int32  `json:"p"`
 }
 
