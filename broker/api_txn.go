@@ -163,9 +163,10 @@ func serveWriteTxnMarkers(b *Broker, _ *conn, r *request) (response, error) {
 					rp := kmsg.NewWriteTxnMarkersResponseMarkerTopicPartition()
 					rp.Partition = p
 					tp := txn.TopicPartition{Topic: t.Topic, Partition: p}
-					synced, err := b.appendMarker(tp, m.ProducerID, m.ProducerEpoch, m.Committed, m.CoordinatorEpoch)
+					w, err := b.appendMarker(tp, m.ProducerID, m.ProducerEpoch, m.Committed, m.CoordinatorEpoch)
 					if err == nil {
-						err = synced(ctx)
+						w.Hasten()
+						err = w.Synced(ctx)
 					}
 					rp.ErrorCode = errorCode(err)
 					rt.Partitions = append(rt.Partitions, rp)

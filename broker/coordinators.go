@@ -143,26 +143,30 @@ func orNil(err *kerr.Error) error {
 type txnPartitions struct{ b *Broker }
 
 // AppendMarker implements txn.Partitions. A marker in the offsets topic also ends the group coordinator's pending offsets.
-func (p txnPartitions) AppendMarker(tp txn.TopicPartition, producerID int64, epoch int16, commit bool) (txn.Wait, error) {
+func (p txnPartitions) AppendMarker(tp txn.TopicPartition, producerID int64, epoch int16, commit bool) (txn.Written, error) {
 	return p.b.appendMarker(tp, producerID, epoch, commit, 0)
 }
 
-func (b *Broker) appendMarker(tp txn.TopicPartition, producerID int64, epoch int16, commit bool, coordinatorEpoch int32) (txn.Wait, error) {
+// appendMarker writes a marker, which goes to the disk with the partition's next records, or when somebody waits for it.
+func (b *Broker) appendMarker(tp txn.TopicPartition, producerID int64, epoch int16, commit bool, coordinatorEpoch int32) (w txn.Written, err error) {
 	l, ok := b.partition(tp.Topic, tp.Partition)
 	if !ok {
-		return nil, kerr.UnknownTopicOrPartition
+		return w, kerr.UnknownTopicOrPartition
 	}
-	at, err := l.AppendMarker(producerID, epoch, commit, coordinatorEpoch)
+	at, err := l.AppendMarkerLazily(producerID, epoch, commit, coordinatorEpoch)
 	if errors.Is(err, log.ErrDeleted) {
-		return nil, kerr.UnknownTopicOrPartition
+		return w, kerr.UnknownTopicOrPartition
 	}
 	if err != nil {
-		return nil, err
+		return w, err
 	}
 	if tp.Topic == offsetsTopic {
 		b.groups.ApplyMarker(producerID, commit)
 	}
-	return func(ctx context.Context) error { return waitUnlessDeleted(ctx, l, at+1) }, nil
+	return txn.Written{
+		Hasten: func() { l.Hasten(at + 1) },
+		Synced: func(ctx context.Context) error { return waitUnlessDeleted(ctx, l, at+1) },
+	}, nil
 }
 
 // WaitSynced implements txn.Partitions.

@@ -39,6 +39,7 @@ func (l *Log) append(batch []byte, o AppendOptions, verify func() error) (Append
 	l.mu.Lock()
 	res, moved, err := l.appendLocked(b, cfg, now, verify)
 	rolled := len(l.mu.rolled) > 0
+	l.mu.asked = l.end.Load()
 	l.mu.Unlock()
 	if err == nil && !res.Duplicate {
 		l.afterAppend(cfg, moved, rolled)
@@ -189,18 +190,41 @@ func (l *Log) rollLocked(cfg *Config, now int64) error {
 // It may be repeated: where no transaction is open the marker is written all the same and changes nothing but the
 // epochs. Errors: InvalidProducerEpoch, TransactionCoordinatorFenced, KafkaStorageError, ErrClosed, ErrDeleted.
 func (l *Log) AppendMarker(producerID int64, epoch int16, commit bool, coordinatorEpoch int32) (offset int64, err error) {
+	offset, err = l.AppendMarkerLazily(producerID, epoch, commit, coordinatorEpoch)
+	if err == nil {
+		l.Hasten(offset + 1)
+	}
+	return offset, err
+}
+
+// AppendMarkerLazily is AppendMarker, but the marker is not on its way to the disk yet: it goes with the next append, or when
+// Hasten says so. Until then no reader sees it.
+func (l *Log) AppendMarkerLazily(producerID int64, epoch int16, commit bool, coordinatorEpoch int32) (offset int64, err error) {
 	cfg := l.cfg.Load()
 	now := nowMillis(time.Time{})
 	b := record.ControlMarker(producerID, epoch, commit, coordinatorEpoch, now)
 	m := record.Marker{Commit: commit, CoordinatorEpoch: coordinatorEpoch}
 	l.mu.Lock()
 	offset, moved, err := l.appendMarkerLocked(b, m, cfg, now)
-	rolled := len(l.mu.rolled) > 0
 	l.mu.Unlock()
-	if err == nil {
-		l.afterAppend(cfg, moved, rolled)
+	if moved {
+		l.watch.wake()
 	}
 	return offset, err
+}
+
+// Hasten sends everything below offset on its way to the disk if it is not there, nor under way. WaitSynced waits for it.
+func (l *Log) Hasten(offset int64) {
+	l.mu.Lock()
+	ask := offset > l.mu.asked
+	if ask {
+		l.mu.asked = l.end.Load()
+	}
+	rolled := len(l.mu.rolled) > 0
+	l.mu.Unlock()
+	if ask {
+		l.afterAppend(l.cfg.Load(), false, rolled)
+	}
 }
 
 func (l *Log) appendMarkerLocked(b record.Batch, m record.Marker, cfg *Config, now int64) (int64, bool, error) {

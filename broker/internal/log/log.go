@@ -56,6 +56,7 @@ type Log struct {
 		decided   []AbortedTxn // transactions (of either outcome) whose marker is not below the high watermark yet
 		rolled    []*segment   // left behind by rolls, not sealed yet
 		synced    int64        // everything below is on disk
+		asked     int64        // everything below is on disk or on its way there
 		dirDirty  bool         // a segment was created since the directory was synced
 		dirsDirty bool         // the directory itself is new: sync its parent too
 		epochs    []epochEntry

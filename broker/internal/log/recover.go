@@ -368,7 +368,7 @@ func (r *recovery) finish(end int64) error {
 	l := r.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.synced = end
+	l.mu.synced, l.mu.asked = end, end
 	active := l.mu.active
 	active.lastSync = active.size.Load()
 	for _, s := range r.segs[:len(r.segs)-1] {

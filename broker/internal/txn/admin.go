@@ -11,6 +11,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// shown is what administrators see of an id: a transaction is complete for them when its markers are on disk, and so its records
+// visible to consumers.
+func (t *transaction) shown() record {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.settled != nil && t.rec.state != Ongoing {
+		return t.stored
+	}
+	return t.rec
+}
+
 // Describe serves DescribeTransactions for one id.
 func (c *Coordinator) Describe(id string) kmsg.DescribeTransactionsResponseTransactionState {
 	resp := kmsg.NewDescribeTransactionsResponseTransactionState()
@@ -20,9 +31,7 @@ func (c *Coordinator) Describe(id string) kmsg.DescribeTransactionsResponseTrans
 		resp.ErrorCode = kerr.TransactionalIDNotFound.Code
 		return resp
 	}
-	t.mu.Lock()
-	r := t.rec
-	t.mu.Unlock()
+	r := t.shown()
 	resp.State = r.state.String()
 	resp.ProducerID, resp.ProducerEpoch = r.producerID, r.epoch
 	resp.TimeoutMillis = int32(r.timeout.Milliseconds())
@@ -57,9 +66,7 @@ func (c *Coordinator) List(req *kmsg.ListTransactionsRequest) *kmsg.ListTransact
 	}
 	now := time.Now().UnixMilli()
 	for _, t := range c.all() {
-		t.mu.Lock()
-		r := t.rec
-		t.mu.Unlock()
+		r := t.shown()
 		switch {
 		case r.producerID == none, pattern != nil && !pattern.MatchString(t.id),
 			len(req.StateFilters) > 0 && !slices.ContainsFunc(req.StateFilters, func(s string) bool { return strings.EqualFold(s, r.state.String()) }),

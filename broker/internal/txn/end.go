@@ -139,9 +139,14 @@ func (t *transaction) completeLocked(skip map[TopicPartition]bool, adopt []Topic
 // complete brings r, a Prepare*, to its end: the markers are written, then they are on disk. In between, the next transaction of a
 // version 2 client may begin, for by its epoch it can be told from this one whatever a crash leaves of either.
 func (t *transaction) complete(ctx context.Context, r record, end int64, skip map[TopicPartition]bool, adopt []TopicPartition) error {
-	waits, err := t.writeMarkers(ctx, r, end, skip)
+	markers, err := t.writeMarkers(ctx, r, end, skip)
 	if err != nil {
 		return err
+	}
+	hasten := func() {
+		for _, m := range markers {
+			m.Hasten()
+		}
 	}
 	next := r.completed(time.Now())
 	endLocked := func() {
@@ -154,10 +159,15 @@ func (t *transaction) complete(ctx context.Context, r record, end int64, skip ma
 	if early {
 		t.mu.Lock()
 		endLocked()
+		t.hasten = hasten
 		t.mu.Unlock()
+		alone := time.AfterFunc(company, hasten)
+		defer alone.Stop()
+	} else {
+		hasten()
 	}
-	for _, synced := range waits {
-		if err := synced(ctx); err != nil {
+	for _, m := range markers {
+		if err := m.Synced(ctx); err != nil {
 			return err
 		}
 	}
@@ -168,42 +178,41 @@ func (t *transaction) complete(ctx context.Context, r record, end int64, skip ma
 	}
 	t.oweLocked()
 	close(t.settled)
-	t.settled = nil
+	t.settled, t.hasten = nil, nil
 	return nil
 }
 
-// writeMarkers waits for the decision to be on disk and writes a marker to each partition. The waits it returns are for the disk;
-// all partitions share one round of syncs.
-func (t *transaction) writeMarkers(ctx context.Context, r record, end int64, skip map[TopicPartition]bool) ([]Wait, error) {
+// writeMarkers waits for the decision to be on disk and writes a marker to each partition.
+func (t *transaction) writeMarkers(ctx context.Context, r record, end int64, skip map[TopicPartition]bool) ([]Written, error) {
 	if err := t.c.journal.WaitSynced(ctx, end); err != nil {
 		return nil, err
 	}
-	waits := make([]Wait, 0, len(r.partitions))
+	markers := make([]Written, 0, len(r.partitions))
 	for _, tp := range r.partitions {
 		if skip[tp] {
 			continue
 		}
-		synced, err := t.marker(ctx, tp, &r)
+		m, ok, err := t.marker(ctx, tp, &r)
 		if err != nil {
 			return nil, err
 		}
-		if synced != nil {
-			waits = append(waits, synced)
+		if ok {
+			markers = append(markers, m)
 		}
 	}
-	return waits, nil
+	return markers, nil
 }
 
 // marker appends one marker, again and again until it is in or the coordinator closes: a decided transaction has no other way.
-// It returns nil if the partition is gone.
-func (t *transaction) marker(ctx context.Context, tp TopicPartition, r *record) (Wait, error) {
+// It returns false if the partition is gone.
+func (t *transaction) marker(ctx context.Context, tp TopicPartition, r *record) (m Written, ok bool, err error) {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		synced, err := t.c.partitions.AppendMarker(tp, r.producerID, r.epoch, r.state.committing())
+		m, err := t.c.partitions.AppendMarker(tp, r.producerID, r.epoch, r.state.committing())
 		if err == nil {
-			return synced, nil
+			return m, true, nil
 		}
 		if errors.Is(err, kerr.UnknownTopicOrPartition) {
-			return nil, nil
+			return m, false, nil
 		}
 		t.c.logger.Error("a transaction's marker could not be written; trying again", "transactionalId", t.id, "topic", tp.Topic, "partition", tp.Partition, "error", err)
 		pause := time.NewTimer(wait)
@@ -211,7 +220,7 @@ func (t *transaction) marker(ctx context.Context, tp TopicPartition, r *record) 
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return nil, ctx.Err()
+			return m, false, ctx.Err()
 		}
 	}
 }

@@ -117,15 +117,15 @@ func (w *world) written() []marker {
 // disk is world as Partitions.
 type disk struct{ *world }
 
-func (d disk) AppendMarker(tp TopicPartition, producerID int64, epoch int16, commit bool) (Wait, error) {
+func (d disk) AppendMarker(tp TopicPartition, producerID int64, epoch int16, commit bool) (Written, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.missing[tp] {
-		return nil, kerr.UnknownTopicOrPartition
+		return Written{}, kerr.UnknownTopicOrPartition
 	}
 	r, _ := d.lastLocked("x", d.synced)
 	d.markers = append(d.markers, marker{tp, producerID, epoch, commit, r.state})
-	return func(ctx context.Context) error { return d.WaitSynced(ctx, tp) }, nil
+	return Written{Hasten: func() {}, Synced: func(ctx context.Context) error { return d.WaitSynced(ctx, tp) }}, nil
 }
 
 func (d disk) WaitSynced(ctx context.Context, tp TopicPartition) error {

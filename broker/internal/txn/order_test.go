@@ -61,7 +61,13 @@ func TestOrderOnDisk(t *testing.T) {
 			t.Errorf("marker %+v", m)
 		}
 	}
+	if d := c.Describe("x"); d.State != "PrepareCommit" {
+		t.Errorf("administrators see %s before the markers are on disk", d.State)
+	}
 	mustJoin(t, c, "x", id, epoch+1, a)
+	if d := c.Describe("x"); d.State != "Ongoing" || len(d.Topics) != 1 {
+		t.Errorf("administrators see %+v of the next transaction", d)
+	}
 	next := endLater(t, c, id, epoch+1, 5)
 	notYet(t, next, "the next transaction ends before the markers of this one are on disk")
 	if _, err := c.Rewrite(); err != nil {

@@ -133,7 +133,10 @@ func (t *transaction) adoptLocked(tps []TopicPartition) {
 
 func (c *Coordinator) abortStale(o OpenTxn, epoch int16) {
 	c.logger.Warn("aborting records of a transaction that nobody can end any more", "producerId", o.ProducerID, "epoch", o.Epoch, "topic", o.Topic, "partition", o.Partition)
-	if _, err := c.partitions.AppendMarker(o.TopicPartition, o.ProducerID, epoch, false); err != nil {
+	m, err := c.partitions.AppendMarker(o.TopicPartition, o.ProducerID, epoch, false)
+	if err == nil {
+		m.Hasten()
+	} else {
 		c.logger.Error("an abandoned transaction could not be aborted; read_committed consumers of the partition wait behind it", "topic", o.Topic, "partition", o.Partition, "error", err)
 	}
 }

@@ -13,8 +13,8 @@
 //
 // Of a transaction of version 2, which has an epoch to itself, its records are all that needs to be on disk before they are
 // acknowledged: Ongoing is kept in memory, and Start makes it anew from what the partitions hold (recover.go). So it costs two
-// rounds of syncs: its data, and Prepare*, whose end answers EndTxn. The markers are synced while the next transaction, which
-// does not have to wait for that, writes its records, in the same round at best; its own Prepare* waits for them.
+// rounds of syncs: its data, and Prepare*, whose end answers EndTxn. The markers wait a moment to be synced together with the
+// records of the next transaction, which does not have to wait for them; its own Prepare* does.
 //
 // Without that epoch (version 0), Ongoing with a partition is on disk before anything is written there, and the next transaction
 // begins when the markers are on disk. Its first request waits here instead of being sent away with CONCURRENT_TRANSACTIONS.
@@ -54,18 +54,23 @@ type OpenTxn struct {
 
 // Partitions are the partition logs of the broker.
 type Partitions interface {
-	// AppendMarker ends a producer's transaction in a partition; synced waits until the marker is on disk, in the very log it
-	// was appended to: by then the name may be another topic's. A log that is deleted needs no marker: that is no error.
+	// AppendMarker ends a producer's transaction in a partition; what it returns is about the very log it was appended to: later
+	// the name may be another topic's. A log that is deleted needs no marker: that is no error.
 	// kerr.UnknownTopicOrPartition means that the partition is gone and needs none.
-	AppendMarker(tp TopicPartition, producerID int64, epoch int16, commit bool) (synced Wait, err error)
+	AppendMarker(tp TopicPartition, producerID int64, epoch int16, commit bool) (Written, error)
 	// WaitSynced waits until a partition is on disk up to its present end. A partition that is gone is no error.
 	WaitSynced(ctx context.Context, tp TopicPartition) error
 	// Open lists all transactions without a marker. It is called once, by Start.
 	Open() []OpenTxn
 }
 
-// Wait blocks until something is on disk, or cannot be.
-type Wait func(ctx context.Context) error
+// Written is a marker in a partition's log.
+type Written struct {
+	// Hasten sends it to the disk, where it otherwise goes with the partition's next records. It takes the partition's lock.
+	Hasten func()
+	// Synced waits until it is there, or cannot be.
+	Synced func(ctx context.Context) error
+}
 
 // Config holds the coordinator's limits; every field has to be set.
 type Config struct {
@@ -200,11 +205,13 @@ type transaction struct {
 	// Of the latest Prepare*: ended is closed when the next transaction may begin, settled when every marker is on disk and the
 	// journal may forget the decision. Both are nil from then on.
 	ended, settled chan struct{}
-	timer          *time.Timer
-	timerSeq       int
-	timedOut       int16 // epoch whose transaction was aborted for its age; none otherwise
-	gone           bool  // expired: look the id up again
-	lazy           bool  // the transaction has records that were acknowledged before they were on disk
+	// hasten is to be called, without the mutex, by whoever waits for settled; nil if there is nothing to hasten.
+	hasten   func()
+	timer    *time.Timer
+	timerSeq int
+	timedOut int16 // epoch whose transaction was aborted for its age; none otherwise
+	gone     bool  // expired: look the id up again
+	lazy     bool  // the transaction has records that were acknowledged before they were on disk
 }
 
 func newTransaction(c *Coordinator, id string) *transaction {
@@ -261,6 +268,10 @@ func (t *transaction) payLocked() {
 	}
 }
 
+// company is how long the markers of a version 2 transaction wait for records of the next one, to be synced with them, if nobody
+// waits for them. Consumers see the transaction so much later at worst.
+const company = time.Millisecond
+
 // lockEnded locks the id once the next transaction may begin, waiting for it up to the coordinator's patience. With an error the
 // mutex is not held.
 func (t *transaction) lockEnded(ctx context.Context) *kerr.Error {
@@ -269,6 +280,12 @@ func (t *transaction) lockEnded(ctx context.Context) *kerr.Error {
 
 // lockSettled is lockEnded, but waits until the journal may forget what it says of earlier transactions.
 func (t *transaction) lockSettled(ctx context.Context) *kerr.Error {
+	t.mu.Lock()
+	hasten := t.hasten
+	t.mu.Unlock()
+	if hasten != nil {
+		hasten()
+	}
 	return t.lockAfter(ctx, &t.settled) // ended is closed before
 }
 
