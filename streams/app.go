@@ -95,7 +95,7 @@ func (a *App) run(ctx context.Context) (err error) {
 		Client:         a.clientOptions(),
 		CommitInterval: a.cfg.CommitInterval, Workers: a.cfg.Workers, ReplicationFactor: -1, MaxSentBytes: a.cfg.MemoryBytes / 4,
 		PurgeInterval: 30 * time.Second, LookInterval: 30 * time.Second, Standbys: a.cfg.Standbys, Rack: a.cfg.Rack, Address: address, AcceptableLag: a.cfg.AcceptableLag, Warmups: a.cfg.Warmups,
-		TransactionTimeout: transactionTimeout, OnError: a.cfg.OnError, IdleAdvance: a.cfg.IdleAdvance, Wrap: a.cfg.Wrap, Meters: a.cfg.MeterProvider, Logger: a.cfg.Logger.With("app", a.cfg.AppID), Failpoints: points,
+		TransactionTimeout: transactionTimeout, OnError: a.cfg.OnError, IdleAdvance: a.cfg.IdleAdvance, Wrap: a.cfg.Wrap, Meters: a.cfg.MeterProvider, Tracer: a.cfg.TracerProvider, TraceLinks: a.cfg.TraceLinks, Logger: a.cfg.Logger.With("app", a.cfg.AppID), Failpoints: points,
 		LeaveOnStop: func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.mu.leave || a.cfg.LeaveOnStop },
 		OnUp:        func(is bool) { a.up(ctx, is) },
 		Manifest:    a.topology.manifest.encode(), CheckManifest: a.checkManifest,

@@ -49,6 +49,7 @@ type storeDef struct {
 	// unbuffered: somebody needs every update at once, whatever the descriptor says.
 	unbuffered bool
 	isGlobal   bool                                  // a global table's: every task may read it
+	marks      *storeDef                             // of traces; nil: not traced
 	indexes    func(topic string) []state.ShardIndex // nil: none
 	open       func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Guarantee says how often a record takes effect when instances crash.
@@ -104,8 +105,14 @@ type Config struct {
 	Listen string
 	// Queries says more about Listen: a token, TLS, the address that others are told.
 	Queries QueryConfig
-	// MeterProvider gets what there is to measure (docs/running.md lists it). Nil: nothing is measured, which costs nothing.
+	// MeterProvider gets what there is to measure (docs/telemetry.md lists it). Nil: nothing is measured, which costs nothing.
 	MeterProvider metric.MeterProvider
+	// TracerProvider makes spans of records whose context, in the W3C headers traceparent and tracestate, is sampled
+	// (docs/telemetry.md). Nil: there are none, contexts pass as headers do, and it costs nothing.
+	TracerProvider trace.TracerProvider
+	// TraceLinks has the span of each record begin a trace of its own, with a link to the span that sent the record. Left out,
+	// it is that span's child, so that a trace shows the record's whole way.
+	TraceLinks bool
 	// Logger gets what the application has to say. Nil: nothing is logged.
 	Logger *slog.Logger
 }

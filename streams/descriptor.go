@@ -66,6 +66,10 @@ type Store[K, V any] struct {
 	KeepUnchanged bool
 	// Changelog overrides topic configs of the changelog topic.
 	Changelog map[string]string
+	// Traced keeps with each row the span's context of the record that wrote it, if it was sampled (Config.TracerProvider): what
+	// is later made of the row has a link to that span. The contexts are in a store of their own, <Name>-traces, of the last
+	// 10,000 in each partition, with a changelog.
+	Traced bool
 	// Indexes are secondary indexes: see [Index].
 	Indexes []StoreIndex[K, V]
 	// Engine keeps the data in a storage engine of your own; nil: Pebble.
@@ -85,6 +89,7 @@ type WindowStore[K, V any] struct {
 	NoChangelog   bool
 	NoBuffer      bool
 	KeepUnchanged bool
+	Traced        bool
 	Changelog     map[string]string
 	Engine        *state.OwnEngine
 }

@@ -68,6 +68,8 @@ func globalTopic[K, V any](b *Builder, t Topic[K, V], into Store[K, V]) (Topic[K
 		b.mistake("global table %q reads one topic: leave Topic.Also and Topic.Pattern empty", into.Name)
 	case into.MaxEntries != 0 || into.TTL != 0:
 		b.mistake("global table %q is its topic, whole: leave MaxEntries and TTL out", into.Name)
+	case into.Traced:
+		b.mistake("global table %q leaves out Traced: every instance has the table, and none of them writes with it", into.Name)
 	case b.store(into.Name) != nil:
 		b.mistake("store %q is declared before its global table: a global table has a store of its own", into.Name)
 	default:

@@ -9,6 +9,7 @@ import (
 	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/graph"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // kept is the store of a table in one task.
@@ -63,6 +64,9 @@ func (t *kept[K, V]) write(c *cursor, e *state.Entry[K, V], enc []byte, v V, has
 	if len(c.Headers) > 0 || len(t.rows) > 0 {
 		t.note(c, enc, e.Key, 0)
 	}
+	if t.marks != nil {
+		t.marks.leave(c, markKey(t.marks, t.key, enc, e.Key, 0), at)
+	}
 	if has {
 		err = t.st.Set(e, v, at)
 	} else {
@@ -82,9 +86,16 @@ func storeFailed(c *cursor, n *graph.Node, err error) error { return final(c, n,
 // nothing.
 type trail[K any] struct {
 	key    serde.Serde[K]
-	rows   map[string][]kgo.RecordHeader
+	rows   map[string]trailed
 	buf    []byte
 	commit uint32
+	marks  *marks // nil: the store is not traced
+}
+
+// trailed is what is remembered of a row: headers, and the contexts of the changes since the last commit that went into it.
+type trailed struct {
+	headers []kgo.RecordHeader
+	links   []trace.SpanContext
 }
 
 // note remembers the cursor's headers for a row. A row that is changed by a record without headers has none.
@@ -94,7 +105,7 @@ func (t *trail[K]) note(c *cursor, enc []byte, k K, start int64) {
 		t.commit = now
 	}
 	if t.rows == nil {
-		t.rows, t.buf = make(map[string][]kgo.RecordHeader), make([]byte, 0, 64)
+		t.rows, t.buf = make(map[string]trailed), make([]byte, 0, 64)
 	}
 	b := append(t.buf[:0], enc...)
 	if enc == nil {
@@ -104,17 +115,22 @@ func (t *trail[K]) note(c *cursor, enc []byte, k K, start int64) {
 		}
 	}
 	t.buf = binary.BigEndian.AppendUint64(b, uint64(start))
-	if len(c.Headers) == 0 {
+	row := trailed{headers: c.Headers}
+	if c.Trace != nil {
+		was := t.rows[string(t.buf)]
+		row.links = c.Trace.Replaced(was.links, was.headers)
+	}
+	if len(row.headers) == 0 && len(row.links) == 0 {
 		delete(t.rows, string(t.buf))
 		return
 	}
-	t.rows[string(t.buf)] = c.Headers
+	t.rows[string(t.buf)] = row
 }
 
-// of returns the headers of a row.
-func (t *trail[K]) of(key []byte, start int64) []kgo.RecordHeader {
+// of returns what is remembered of a row.
+func (t *trail[K]) of(key []byte, start int64) trailed {
 	if len(t.rows) == 0 {
-		return nil
+		return trailed{}
 	}
 	t.buf = binary.BigEndian.AppendUint64(append(t.buf[:0], key...), uint64(start))
 	return t.rows[string(t.buf)]

@@ -117,6 +117,9 @@ func (m *Manifest) addSub(sub *engine.Sub) {
 		}
 	}
 	for _, st := range sub.Stores {
+		if st.Aside {
+			continue
+		}
 		out.Stores = append(out.Stores, st.Name)
 		m.Stores = append(m.Stores, ManifestStore{Name: st.Name, Kind: st.Kind.String(), Key: serde.FormatOf(st.Key), Value: serde.FormatOf(st.Value),
 			Changelog: st.Changelog.Name, FromSource: st.FromSource, Table: tables[st.Name],

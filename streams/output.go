@@ -102,9 +102,10 @@ func emitter[K, V any](o *opening, next fn[K, V]) Emit[K, V] {
 	c := o.task.Cursor()
 	return func(r Record[K, V]) error {
 		at, headers := c.Time, c.Headers
-		c.Time, c.Headers = timeOr(r.Time, at), toWire(r.Headers)
+		c.Time, c.Headers = timeOr(r.Time, at), c.Trace.Carry(toWire(r.Headers))
 		err := next(c, r.Key, r.Value)
 		c.Time, c.Headers = at, headers
+		c.Trace.Forget()
 		return err
 	}
 }

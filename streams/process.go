@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/graph"
@@ -82,7 +83,19 @@ func (t *Task) Store[K, V any](s Store[K, V]) state.KeyValue[K, V] {
 	if d := t.o.globals[s.Name]; d != nil && t.o.typed[s.Name] == nil {
 		return storeGlobal[K, V](t.o, d)
 	}
-	return storeAs[*state.KeyValueStore[K, V]](t, s.Name, "key-value")
+	st := storeAs[*state.KeyValueStore[K, V]](t, s.Name, "key-value")
+	return tracing(t.o, s.Name, st, keySerde[K](t.t.Sub(), s.Name))
+}
+
+// keySerde is the serde of a store's keys, as it was declared.
+func keySerde[K any](sub *engine.Sub, store string) serde.Serde[K] {
+	for _, spec := range sub.Stores {
+		if spec.Name == store {
+			s, _ := spec.Key.(serde.Serde[K])
+			return s
+		}
+	}
+	return nil
 }
 
 // storeAs is the task's part of a store as the type that it was declared with.
@@ -143,9 +156,10 @@ func (s *KStream[K, V]) ProcessValues[V2 any](name string, open func(*Task, Emit
 				k = key
 			}
 			at, headers := c.Time, c.Headers
-			c.Time, c.Headers = timeOr(r.Time, at), toWire(r.Headers)
+			c.Time, c.Headers = timeOr(r.Time, at), c.Trace.Carry(toWire(r.Headers))
 			err := next(c, k, r.Value)
 			c.Time, c.Headers = at, headers
+			c.Trace.Forget()
 			return err
 		}
 		process := openProcessor(o, node, emit, open, ways)
@@ -193,8 +207,8 @@ func openProcessor[K, V, K2, V2 any](o *opening, node *graph.Node, emit Emit[K2,
 		o.fail(fmt.Errorf("open processor %q: %w", node.Name, err))
 		return func(*cursor, K, V) error { return err }
 	}
-	ctx := o.task.Env().Context
-	f := func(r Record[K, V], _ struct{}) (struct{}, error) { return struct{}{}, p(ctx, r) }
+	ctx, cur := o.task.Env().Context, o.task.Cursor()
+	f := func(r Record[K, V], _ struct{}) (struct{}, error) { return struct{}{}, p(cur.Trace.Context(ctx), r) }
 	return func(c *cursor, k K, v V) error {
 		r := Record[K, V]{Key: k, Value: v, Time: fromMillis(c.Time), Headers: fromWire(c.Headers)}
 		if _, err := call(f, r, struct{}{}); err != nil {

@@ -21,6 +21,7 @@ type SessionStore[K, V any] struct {
 	NoChangelog   bool
 	NoBuffer      bool
 	KeepUnchanged bool
+	Traced        bool
 	Changelog     map[string]string
 	Engine        *state.OwnEngine
 }
@@ -40,6 +41,7 @@ func declareSession[K, V any](b *Builder, s SessionStore[K, V], key serde.Serde[
 	val := serdeFor(b, s.Value, nil, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.Session, s.InMemory, s.NoChangelog, s.Changelog)
 	d.keptBy(b, s.Engine)
+	d.traced(b, s.Traced)
 	d.shard.Windowed, d.shard.Sessions = true, true
 	d.spec.Key, d.spec.Value = key, val
 	d.spec.RetentionMillis = retention.Milliseconds()

@@ -40,10 +40,13 @@ func (n *sessionNode[K, V, A]) start(c *cursor) {
 	}
 	n.st.OnUpdate(func(u state.Update[state.SessionKey[K], A]) error {
 		at, headers := c.Time, c.Headers
-		c.Time, c.Headers = u.Start, n.trail.of(u.KeyBytes, u.Start)
+		of := n.trail.of(u.KeyBytes, u.Start)
+		links := c.Trace.Behind(of.links)
+		c.Time, c.Headers = u.Start, of.headers
 		c.Key = u.KeyBytes
 		err := n.next(c, sessionOf(u.Key, u.Start), change[A]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
 		c.Time, c.Headers = at, headers
+		c.Trace.Again(links)
 		return err
 	})
 }
@@ -179,6 +182,10 @@ func (n *sessionNode[K, V, A]) write(c *cursor, enc []byte, k K, at state.Span, 
 		n.id = binary.BigEndian.AppendUint64(append(n.id[:0], enc...), uint64(at.Start))
 		n.trail.note(c, n.id, k, at.End)
 	}
+	if m := n.trail.marks; m != nil {
+		n.id = binary.BigEndian.AppendUint64(append(n.id[:0], enc...), uint64(at.Start))
+		m.leave(c, markKey(m, n.trail.key, n.id, k, at.End), at.End)
+	}
 	if has {
 		err = n.st.Set(enc, e, agg, c.Time)
 	} else {
@@ -211,8 +218,11 @@ func (n *sessionNode[K, V, A]) close(c *cursor) error {
 	at, headers := c.Time, c.Headers
 	defer func() { c.Time, c.Headers = at, headers }()
 	c.Headers = nil // the record in hand is not the one that made these
+	was := c.Trace.Behind(nil)
+	defer func() { c.Trace.Again(was) }()
 	for row := range n.st.Rows(from, last) {
 		c.Time = row.Start
+		c.Trace.Behind(n.trail.marks.of(markKey(n.trail.marks, n.trail.key, row.KeyBytes, row.Key.Key, row.Start), row.Start))
 		if err := n.next(c, sessionOf(row.Key, row.Start), change[A]{new: row.Value, hasNew: true}); err != nil {
 			return err
 		}
@@ -230,7 +240,7 @@ func trailOf[K any](o *opening, store string, key serde.Serde[K]) *trail[K] {
 	if t, ok := o.memo[trailAs(store)]; ok {
 		return t.(*trail[K])
 	}
-	t := &trail[K]{key: key}
+	t := &trail[K]{key: key, marks: marksOf(o, store)}
 	o.memo[trailAs(store)] = t
 	return t
 }

@@ -38,6 +38,7 @@ func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val s
 	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.KeyValue, s.InMemory, s.NoChangelog, s.Changelog)
 	d.keptBy(b, s.Engine)
+	d.traced(b, s.Traced)
 	d.spec.Key, d.spec.Value = key, val
 	index := d.index(b, s.Indexes, key, val)
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
@@ -64,6 +65,7 @@ func declareWindow[K, V any](b *Builder, s WindowStore[K, V], key serde.Serde[K]
 	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.Window, s.InMemory, s.NoChangelog, s.Changelog)
 	d.keptBy(b, s.Engine)
+	d.traced(b, s.Traced)
 	d.shard.Windowed = true
 	d.spec.Key, d.spec.Value = key, val
 	d.spec.RetentionMillis, d.spec.SizeMillis = retention.Milliseconds(), size.Milliseconds()
@@ -145,5 +147,8 @@ func (d *storeDef) use(n *graph.Node) {
 		return
 	}
 	d.users = append(d.users, n)
+	if d.marks != nil {
+		d.marks.users = append(d.marks.users, n)
+	}
 	n.Stores = append(n.Stores, d.spec.Name)
 }

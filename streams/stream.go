@@ -174,7 +174,7 @@ func (s *KStream[K, V]) MapRecord[V2 any](f func(Record[K, V]) (Record[K, V2], e
 				}
 			}
 			at, headers := c.Time, c.Headers
-			c.Time, c.Headers = timeOr(r.Time, at), toWire(r.Headers)
+			c.Time, c.Headers = timeOr(r.Time, at), c.Trace.Carry(toWire(r.Headers))
 			err = next(c, k, r.Value)
 			c.Time, c.Headers = at, headers
 			return err

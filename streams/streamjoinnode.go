@@ -162,6 +162,7 @@ func meet[K, L, R, O, A, B any](c *cursor, n *streamJoin[K, L, R, O], own *joinS
 			return true, err
 		}
 		for _, w := range p.vs {
+			c.Trace.LinkTo(c, w.headers)
 			if err := send(c, n.next, row, max(at, p.at), k, v, w.value, true); err != nil {
 				return true, err
 			}
@@ -280,13 +281,14 @@ func (n *streamJoin[K, L, R, O]) passed(c *cursor) error {
 		}
 		return bytes.Compare(a.key, b.key)
 	})
-	headers := c.Headers
+	headers, links := c.Headers, c.Trace.Behind(nil)
 	for _, l := range out {
 		if err = l.send(); err != nil {
 			break
 		}
 	}
 	c.Headers = headers
+	c.Trace.Again(links)
 	return err
 }
 

@@ -167,9 +167,11 @@ func (n *suppressing[K, V]) release(c *cursor) error {
 		return nil // what a window has become a delete of has not gone out
 	}
 	at, headers := c.Time, c.Headers
-	c.Time, c.Headers = h.time, h.headers
+	rest, links := c.Trace.Apart(h.headers)
+	c.Time, c.Headers = h.time, rest
 	err = n.next(c, k, change[V]{new: h.new, hasNew: h.hasNew, old: h.prior, hasOld: h.hasPrior})
 	c.Time, c.Headers = at, headers
+	c.Trace.Again(links)
 	return err
 }
 

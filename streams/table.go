@@ -125,11 +125,14 @@ func (t *KTable[K, V]) kept(d *storeDef) {
 	}
 	t.old = func() bool { d.keepOld = true; return true }
 	t.get = func(o *opening) lookup[K, V] {
-		st := typedStore[*state.KeyValueStore[K, V]](o, name)
-		return func(_ *cursor, enc []byte, k K) (v V, at int64, ok bool, err error) {
+		st, m, keyed := typedStore[*state.KeyValueStore[K, V]](o, name), marksOf(o, name), t.keyed
+		return func(c *cursor, enc []byte, k K) (v V, at int64, ok bool, err error) {
 			e, err := st.Entry(enc, k)
 			if err != nil || !e.Exists {
 				return v, 0, false, err
+			}
+			if m != nil && c.Trace.Wants(c) {
+				m.link(c, markKey(m, keyed, enc, k, 0), e.Time)
 			}
 			return e.Value, e.Time, true, nil
 		}
@@ -144,7 +147,7 @@ func (t *KTable[K, V]) storeNamed(o *opening, name string) *kept[K, V] {
 	if have, ok := o.memo[memo]; ok {
 		return have.(*kept[K, V])
 	}
-	out := &kept[K, V]{node: t.node, st: typedStore[*state.KeyValueStore[K, V]](o, name), trail: trail[K]{key: t.keyed}}
+	out := &kept[K, V]{node: t.node, st: typedStore[*state.KeyValueStore[K, V]](o, name), trail: trail[K]{key: t.keyed, marks: marksOf(o, name)}}
 	o.memo[memo] = out
 	if out.st == nil {
 		return out
@@ -152,13 +155,16 @@ func (t *KTable[K, V]) storeNamed(o *opening, name string) *kept[K, V] {
 	next, c := t.out.open(o), o.task.Cursor()
 	out.st.OnUpdate(func(u state.Update[K, V]) error {
 		at, headers, source := c.Time, c.Headers, c.Record
-		c.Time, c.Headers = u.Time, out.of(u.KeyBytes, 0)
+		of := out.of(u.KeyBytes, 0)
+		links := c.Trace.Behind(of.links)
+		c.Time, c.Headers = u.Time, of.headers
 		c.Key = u.KeyBytes
 		if out.st.Dropping() {
 			c.Record = nil // the row is not of its key
 		}
 		err := next(c, u.Key, change[V]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
 		c.Time, c.Headers, c.Record = at, headers, source
+		c.Trace.Again(links)
 		return err
 	})
 	return out

@@ -18,6 +18,9 @@ func declareVersioned[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], v
 		return d
 	}
 	b.checkName("a store", s.Name)
+	if s.Traced {
+		b.mistake("store %q keeps versions, and contexts of their records are not kept: leave Traced out", s.Name)
+	}
 	if s.Versioned < time.Millisecond {
 		b.mistake("store %q keeps versions for %v: at least a millisecond is needed", s.Name, s.Versioned)
 	}
@@ -246,8 +249,8 @@ func (n *patience[K, V]) release(c *cursor) error {
 		return storeFailed(c, n.node, err)
 	}
 	n.first = due + 1
-	at, headers, source := c.Time, c.Headers, c.Record
-	defer func() { c.Time, c.Headers, c.Record = at, headers, source }()
+	at, headers, source, links := c.Time, c.Headers, c.Record, c.Trace.Behind(nil)
+	defer func() { c.Time, c.Headers, c.Record = at, headers, source; c.Trace.Again(links) }()
 	c.Record = nil // its key is not that of the records that waited
 	for _, r := range rows {
 		e, err := n.st.Entry(r.KeyBytes, r.Key, r.Start)
@@ -259,6 +262,7 @@ func (n *patience[K, V]) release(c *cursor) error {
 		}
 		for _, w := range r.Value {
 			c.Time, c.Headers = r.Start, w.headers
+			c.Trace.Behind(nil)
 			if err := n.join(c, r.Key, w.value); err != nil {
 				return err
 			}

@@ -45,10 +45,13 @@ func (n *windowNode[K, V, A]) start(c *cursor) {
 	}
 	n.st.OnUpdate(func(u state.Update[K, A]) error {
 		at, headers := c.Time, c.Headers
-		c.Time, c.Headers = u.Time, n.trail.of(u.KeyBytes, u.Start)
+		of := n.trail.of(u.KeyBytes, u.Start)
+		links := c.Trace.Behind(of.links)
+		c.Time, c.Headers = u.Time, of.headers
 		c.Key = u.KeyBytes
 		err := n.next(c, n.key(u.Key, u.Start), change[A]{new: u.New, hasNew: u.HasNew, old: u.Old, hasOld: u.HasOld})
 		c.Time, c.Headers = at, headers
+		c.Trace.Again(links)
 		return err
 	})
 }
@@ -224,6 +227,9 @@ func (n *windowNode[K, V, A]) put(c *cursor, enc []byte, e *state.Entry[K, A], a
 	if len(c.Headers) > 0 || len(n.trail.rows) > 0 {
 		n.trail.note(c, enc, e.Key, e.Start)
 	}
+	if m := n.trail.marks; m != nil {
+		m.leave(c, markKey(m, n.trail.key, enc, e.Key, e.Start), at)
+	}
 	if has {
 		err = n.st.Set(e, agg, at)
 	} else {
@@ -260,8 +266,11 @@ func (n *windowNode[K, V, A]) close(c *cursor) error {
 	at, headers := c.Time, c.Headers
 	defer func() { c.Time, c.Headers = at, headers }()
 	c.Headers = nil // the record in hand is not the one that made these
+	was := c.Trace.Behind(nil)
+	defer func() { c.Trace.Again(was) }()
 	for row := range n.st.Rows(from, last) {
 		c.Time = row.Time
+		c.Trace.Behind(n.trail.marks.of(markKey(n.trail.marks, n.trail.key, row.KeyBytes, row.Key, row.Start), row.Time))
 		if err := n.next(c, n.key(row.Key, row.Start), change[A]{new: row.Value, hasNew: true}); err != nil {
 			return err
 		}

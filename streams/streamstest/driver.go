@@ -59,8 +59,8 @@ type topic struct {
 	read int           // how much of all Read has given
 }
 
-// New returns a driver for the topology. Of a Config, AppID (default: the test's name), OnError, IdleAdvance, Wrap
-// and Logger are used. The driver ends with the test.
+// New returns a driver for the topology. Of a Config, AppID (default: the test's name), OnError, IdleAdvance, Wrap,
+// TracerProvider, TraceLinks and Logger are used. The driver ends with the test.
 func New(t testing.TB, topology *streams.Topology, cfg ...streams.Config) *Driver {
 	t.Helper()
 	d := &Driver{t: t, plan: topology.Engine(), counts: make(map[string]int32), now: Start, calls: newCalls(), topics: make(map[string]*topic)}
@@ -132,7 +132,7 @@ func (d *Driver) start() {
 		d.t.Fatalf("streamstest: %v", err)
 	}
 	d.env = engine.Env{AppID: d.cfg.AppID, DB: d.db, Send: d.capture, Slab: &d.slab, Records: new(engine.RecordPool),
-		Partitions: d.count, Now: func() time.Time { return d.now }, Context: d.t.Context(), OnError: d.cfg.OnError, Wrap: d.cfg.Wrap, IdleAdvance: d.cfg.IdleAdvance,
+		Partitions: d.count, Now: func() time.Time { return d.now }, Context: d.t.Context(), OnError: d.cfg.OnError, Wrap: d.cfg.Wrap, Tracer: d.cfg.TracerProvider, TraceLinks: d.cfg.TraceLinks, IdleAdvance: d.cfg.IdleAdvance,
 		Sleep:  func(by time.Duration) error { d.now = d.now.Add(by); d.calls.set(d.now); return nil },
 		Go:     d.calls.begin,
 		Logger: slog.New(slog.DiscardHandler)}
@@ -368,8 +368,10 @@ func (d *Driver) capture(r *kgo.Record) {
 	for _, h := range r.Headers {
 		c.Headers = append(c.Headers, kgo.RecordHeader{Key: h.Key, Value: slices.Clone(h.Value)})
 	}
-	d.env.Records.Put(r)
 	d.append(c)
+	r.Partition, r.Offset = c.Partition, c.Offset
+	engine.Sent(r, nil)
+	d.env.Records.Put(r)
 	d.deliver(c)
 }
 

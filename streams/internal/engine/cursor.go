@@ -10,6 +10,8 @@ type Cursor struct {
 	Record  *kgo.Record // the source record in hand; nil in punctuators and while stores are flushed
 	Task    *Task
 
+	Trace *Trace // nil: nothing is traced
+
 	// Store and Key are the row whose update is on its way, while stores are flushed: its store, and its encoded key, which is
 	// valid until the stores are sealed.
 	Store string

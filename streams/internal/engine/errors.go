@@ -143,6 +143,7 @@ func (c *Cursor) Fail(node string, phase Phase, attempt int, cause error) (again
 		}
 		return true, nil
 	}
+	c.Trace.failed(phase, cause)
 	re := &RecordError{Node: node, Task: t.id.String(), Phase: phase, Partition: -1, Offset: -1, Attempt: attempt, Err: cause}
 	switch r := c.Record; {
 	case r != nil:
@@ -280,7 +281,7 @@ func (t *Task) sendDeadLetter(topic string, src *kgo.Record, re *RecordError) {
 	}
 	if src != nil {
 		r.Key, r.Value, r.Timestamp = src.Key, src.Value, src.Timestamp
-		r.Headers = append(r.Headers, src.Headers...)
+		r.Headers = append(r.Headers, t.cur.Trace.letter(src)...)
 	} else {
 		r.Key = bytes.Clone(re.Key)
 	}

@@ -145,6 +145,8 @@ type StoreSpec struct {
 	RetentionMillis int64
 	SizeMillis      int64             // of a window store's windows; 0: not one size
 	Overrides       map[string]string // topic configs of the user
+	// Aside says that nothing depends on the store's rows: it may go, and begin empty.
+	Aside bool
 	// Headers go with every record of the changelog. They must not be changed.
 	Headers []kgo.RecordHeader
 	// Check finds fault with a record of Changelog that is replayed into the store, as its source would; nil: there is nothing

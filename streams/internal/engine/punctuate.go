@@ -91,6 +91,7 @@ func (t *Task) punctuate(s *schedule, now int64) {
 		p.at += ((now-p.at)/p.every + 1) * p.every
 		if !p.stopped {
 			c.reset()
+			c.Trace.Forget()
 			c.Time = now
 			t.dirty = t.dirty || !p.quiet
 			t.fire(p, now)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/leatstream/leat/state"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Env is what a task needs of the runtime. All of its functions are called from the task's goroutine.
@@ -37,6 +38,10 @@ type Env struct {
 	OnError ErrorPolicy        // nil: fail
 	Wrap    func(Node) Wrapper // hooks around nodes; nil: none
 	Logger  *slog.Logger
+	// Tracer makes the spans of records that are sampled; nil: there are none. TraceLinks has each record's span begin a trace
+	// of its own, with a link to where the record comes from.
+	Tracer     trace.TracerProvider
+	TraceLinks bool
 	// IdleAdvance is how long after the last record, by the wall clock, stream time goes on without one; 0: it does not.
 	IdleAdvance time.Duration
 	// Globals are the global tables of this instance, which its tasks read; nil if the plan has none.
@@ -131,6 +136,9 @@ var ErrNotStarted = errors.New("task is not started")
 func NewTask(p *Plan, sub *Sub, partition int32, env *Env) (*Task, error) {
 	t := &Task{id: TaskID{sub.ID, partition}, plan: p, sub: sub, env: env.withDefaults(), streamTime: -1}
 	t.cur.Task = t
+	if !sub.Global {
+		t.cur.Trace = newTrace(t.env, t.id)
+	}
 	t.idle.by = time.Duration(1+p.hops(sub.ID)) * env.IdleAdvance
 	for i, src := range sub.Sources {
 		for _, topic := range src.Topics {
@@ -215,10 +223,13 @@ func (t *Task) Send(topic string, partition int32, key, value []byte, headers []
 	r := t.env.Records.Get()
 	r.Topic, r.Partition, r.Key, r.Value, r.Headers = topic, partition, key, value, headers
 	r.Timestamp = time.UnixMilli(millis)
-	t.env.Send(r)
+	t.send(r)
 }
 
-func (t *Task) send(r *kgo.Record) { t.env.Send(r) }
+func (t *Task) send(r *kgo.Record) {
+	t.cur.Trace.sending(r)
+	t.env.Send(r)
+}
 
 // Process takes up to max records, each time the one with the smallest timestamp among the non-empty partitions, and
 // returns how many it took. An error is final: the policy has been applied, and the task can only be closed.
@@ -294,6 +305,7 @@ func (t *Task) take(q *queue) {
 	c := &t.cur
 	c.Record, c.Time, c.Headers = r, at, r.Headers
 	t.passing = passing{q, r}
+	c.Trace.begin(c, r)
 	if err := q.source.Process(c, r); err != nil {
 		t.settle(err)
 		return
@@ -328,6 +340,7 @@ func (t *Task) settle(err error) {
 
 // taken runs what is due at the time that a record brought.
 func (t *Task) taken() {
+	t.cur.Trace.end()
 	if t.punct.stream.due(t.streamTime) && t.dead == nil {
 		t.punctuate(&t.punct.stream, t.streamTime)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/engine"
@@ -60,6 +61,8 @@ type Config struct {
 	Wrap       func(engine.Node) engine.Wrapper // nil: none
 	Logger     *slog.Logger
 	Meters     metric.MeterProvider // nil: nothing is measured
+	Tracer     trace.TracerProvider // nil: nothing is traced
+	TraceLinks bool                 // see engine.Env
 	Failpoints *failpoint.Set       // nil: none
 }
 

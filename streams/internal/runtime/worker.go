@@ -78,7 +78,8 @@ func newWorker(ctx context.Context, rt *Runtime, n int) *worker {
 		AppID: rt.cfg.AppID, DB: rt.cfg.DB, Records: &w.pool, Slab: &w.slab, Partitions: rt.topics.partitions,
 		Now: time.Now, Sleep: w.sleep, Wake: w.wake, Context: ctx, OnError: rt.cfg.OnError, Wrap: rt.cfg.Wrap, Logger: w.log,
 		IdleAdvance: rt.cfg.IdleAdvance,
-		Globals:     &rt.changes,
+		Tracer:      rt.cfg.Tracer, TraceLinks: rt.cfg.TraceLinks,
+		Globals: &rt.changes,
 	}
 	return w
 }
@@ -141,6 +142,9 @@ func (w *worker) life() (progressed bool, err error) {
 	}
 	s := w.s
 	w.sentAck = func(r *kgo.Record, err error) { s.Acked(r, err); w.pool.Put(r) }
+	if cfg.Tracer != nil {
+		w.sentAck = func(r *kgo.Record, err error) { engine.Sent(r, err); s.Acked(r, err); w.pool.Put(r) }
+	}
 	w.parts, w.owned = map[tp]*part{}, map[tp]bool{}
 	w.moved, w.sent, w.sendErr, w.held = false, 0, nil, false
 	defer func() { err = errors.Join(err, w.drop(err == nil)) }()
