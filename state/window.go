@@ -68,6 +68,35 @@ func (s *table[K, V]) expire() error {
 	return nil
 }
 
+// Expired returns the latest start, of sessions the latest end, in milliseconds, of the windows that were removed by what is
+// sealed; 0 if none were.
+func (s *table[K, V]) Expired() int64 { return max(0, s.sealedExpired) }
+
+// Expire removes the windows that start, of sessions those that end, up to a time in milliseconds: for a shard that is a copy
+// of one whose owner has removed them. Of a shard that has no windows it removes nothing. Any goroutine may call it.
+func (s *Shard) Expire(to int64) error {
+	if !s.windowed || to < 0 {
+		return nil
+	}
+	if err := s.db.acquire(); err != nil {
+		return err
+	}
+	defer s.db.release()
+	b := s.eng.db.NewBatch()
+	defer b.Close()
+	hi := binary.BigEndian.AppendUint64(s.prefix(), uint64(to)+1)
+	err := b.DeleteRange(s.prefix(), hi, nil)
+	if err == nil {
+		err = s.eng.commit(b)
+	}
+	if err != nil {
+		return fmt.Errorf("state: expire %s/%d: %w", s.name.store, s.name.partition, err)
+	}
+	s.eng.wrote(1)
+	s.withOwner(owner.forgetAll)
+	return nil
+}
+
 // Rows yields the windows of all keys whose start lies in [from, to] (milliseconds), by start, then by key bytes. An
 // error ends it: see Err.
 func (s *WindowStore[K, V]) Rows(from, to int64) iter.Seq[Row[K, V]] {

@@ -30,7 +30,7 @@ type Reading struct {
 	// Local asks this instance only, for the partitions that it has.
 	Local bool
 	// Staleness lets standbys and warm-ups answer as well, here or elsewhere, from state that has everything which was
-	// committed so long ago. 0: only the owners. A table whose source topic serves as changelog has no standbys.
+	// committed so long ago. 0: only the owners.
 	Staleness time.Duration
 	// After are records whose effects the answer shows: it waits until they are processed, through repartition topics too,
 	// and committed, or its context ends. Their topics are sources of the application. Owners answer then.

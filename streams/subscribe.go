@@ -3,6 +3,7 @@ package streams
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -32,66 +33,126 @@ type Update[K, V any] struct {
 //
 // An error comes last, with a zero update: those of Range, those of the brokers, and one for a store without a changelog.
 func (v *View[K, V]) Subscribe(ctx context.Context, from, to *K) iter.Seq2[Update[K, V], error] {
-	return func(yield func(Update[K, V], error) bool) {
+	sub := subscribing[K, V, K]{&v.reading, v.codec, v.Reading(ctx, v.how).Range(from, to), func(k K, _ *query.Row) K { return k }}
+	return sub.updates(ctx, func(topic string) (func([]byte) (query.Row, bool), error) {
+		lo, err := v.bound(from, topic)
+		if err != nil {
+			return nil, err
+		}
+		hi, err := v.bound(to, topic)
+		return func(key []byte) (query.Row, bool) {
+			return query.Row{Key: key}, bytes.Compare(key, lo) >= 0 && (hi == nil || bytes.Compare(key, hi) <= 0)
+		}, err
+	})
+}
+
+// Subscribe yields the windows that start in [from, to], and then their changes; see View.Subscribe. That windows expire is no
+// change, and not told.
+func (v *WindowView[K, V]) Subscribe(ctx context.Context, from, to time.Time) iter.Seq2[Update[Windowed[K], V], error] {
+	sub := subscribing[K, V, Windowed[K]]{&v.reading, v.codec, v.Reading(ctx, v.how).Range(from, to), v.windowed}
+	return sub.updates(ctx, func(string) (func([]byte) (query.Row, bool), error) {
+		return func(key []byte) (row query.Row, ok bool) { // the key within, its window's start and a sequence number
+			n := len(key) - 12
+			if n < 0 {
+				return row, false
+			}
+			row.Key, row.Start = key[:n], int64(binary.BigEndian.Uint64(key[n:]))
+			return row, row.Start >= from.UnixMilli() && row.Start <= to.UnixMilli()
+		}, nil
+	})
+}
+
+// Subscribe yields the sessions that end in [from, to], and then their changes; see View.Subscribe. A session that grows is
+// deleted, and comes again with its new ends. That sessions expire is not told.
+func (v *SessionView[K, V]) Subscribe(ctx context.Context, from, to time.Time) iter.Seq2[Update[Windowed[K], V], error] {
+	sub := subscribing[K, V, Windowed[K]]{&v.reading, v.codec, v.Reading(ctx, v.how).Range(from, to), sessionKey[K]}
+	return sub.updates(ctx, func(string) (func([]byte) (query.Row, bool), error) {
+		return func(key []byte) (row query.Row, ok bool) { // the key within, the session's end and its start
+			n := len(key) - 16
+			if n < 0 {
+				return row, false
+			}
+			row.Key, row.End, row.Start = key[:n], int64(binary.BigEndian.Uint64(key[n:])), int64(binary.BigEndian.Uint64(key[n+8:]))
+			return row, row.End >= from.UnixMilli() && row.End <= to.UnixMilli()
+		}, nil
+	})
+}
+
+// subscribing is a subscription to rows with keys W, made of keys K.
+type subscribing[K, V, W any] struct {
+	r     *reading
+	codec codec[K, V]
+	rows  iter.Seq2[Entry[W, V], error] // as they are
+	wrap  func(K, *query.Row) W
+}
+
+// updates are the rows and then the changes. split opens what tells of a changelog's key the row's, without value, and whether
+// it is among the rows.
+func (s subscribing[K, V, W]) updates(ctx context.Context, split func(topic string) (func(key []byte) (query.Row, bool), error)) iter.Seq2[Update[W, V], error] {
+	return func(yield func(Update[W, V], error) bool) {
 		stopped := false
-		err := v.subscribe(ctx, from, to, func(u Update[K, V]) bool {
+		err := s.each(ctx, split, func(u Update[W, V]) bool {
 			stopped = !yield(u, nil)
 			return !stopped
 		})
 		if err != nil && !stopped && ctx.Err() == nil {
-			yield(Update[K, V]{}, err)
+			yield(Update[W, V]{}, err)
 		}
 	}
 }
 
-func (v *View[K, V]) subscribe(ctx context.Context, from, to *K, yield func(Update[K, V]) bool) error {
-	st, err := v.at.store(ctx, v.name)
+func (s subscribing[K, V, W]) each(ctx context.Context, open func(topic string) (func(key []byte) (query.Row, bool), error), yield func(Update[W, V]) bool) error {
+	st, err := s.r.at.store(ctx, s.r.name)
 	if err != nil {
 		return told(err)
 	}
 	if st.Changelog == "" || st.Global {
-		return fmt.Errorf("subscribe to store %q: it has no changelog of its tasks', from which changes could be read", v.name)
+		return fmt.Errorf("subscribe to store %q: it has no changelog of its tasks', from which changes could be read", s.r.name)
 	}
-	begin, err := v.positions(ctx, st)
+	begin, err := s.r.positions(ctx, st)
 	if err != nil {
 		return told(err)
 	}
-	var span struct{ lo, hi []byte }
-	if span.lo, err = v.bound(from, st.Topic); err == nil {
-		span.hi, err = v.bound(to, st.Topic)
-	}
+	split, err := open(st.Topic)
 	if err != nil {
 		return err
 	}
-	for e, err := range v.Reading(ctx, v.how).Range(from, to) {
+	for e, err := range s.rows {
 		if err != nil {
 			return err
 		}
-		if !yield(Update[K, V]{Entry: e, Snapshot: true}) {
+		if !yield(Update[W, V]{Entry: e, Snapshot: true}) {
 			return nil
 		}
 	}
-	c, err := follow(ctx, v.at.client(), st.Changelog, begin)
+	c, err := follow(ctx, s.r.at.client(), st.Changelog, begin)
 	if err != nil {
 		return err
 	}
 	defer c.cl.Close()
 	return c.each(ctx, func(r *kgo.Record) (bool, error) {
-		if bytes.Compare(r.Key, span.lo) < 0 || span.hi != nil && bytes.Compare(r.Key, span.hi) > 0 {
+		row, ok := split(r.Key)
+		if !ok {
 			return true, nil
 		}
-		row := query.Row{Key: r.Key, Value: r.Value, Time: r.Timestamp.UnixMilli()}
-		var u Update[K, V]
-		if u.Deleted = r.Value == nil; u.Deleted {
-			if u.Key, err = v.key.Decode(serde.Place{Topic: st.Topic, Key: true}, r.Key); err != nil {
-				return false, fmt.Errorf("decode the key: %w", err)
-			}
-			u.Time = fromMillis(row.Time)
-		} else if u.Entry, err = entryOf(v.codec, st.Topic, &row, func(k K, _ *query.Row) K { return k }); err != nil {
-			return false, err
-		}
-		return yield(u), nil
+		u, err := s.update(st.Topic, &row, r)
+		return err == nil && yield(u), err
 	})
+}
+
+// update is a change as the subscriber gets it.
+func (s subscribing[K, V, W]) update(topic string, row *query.Row, r *kgo.Record) (u Update[W, V], err error) {
+	row.Value, row.Time = r.Value, r.Timestamp.UnixMilli()
+	if u.Deleted = r.Value == nil; !u.Deleted {
+		u.Entry, err = entryOf(s.codec, topic, row, s.wrap)
+		return u, err
+	}
+	k, err := s.codec.key.Decode(serde.Place{Topic: topic, Key: true}, row.Key)
+	if err != nil {
+		return u, fmt.Errorf("decode the key: %w", err)
+	}
+	u.Key, u.Time = s.wrap(k, row), fromMillis(row.Time)
+	return u, nil
 }
 
 // changes reads a changelog.

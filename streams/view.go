@@ -150,10 +150,12 @@ func (v *WindowView[K, V]) Range(from, to time.Time) iter.Seq2[Entry[Windowed[K]
 }
 
 func (v *WindowView[K, V]) entries(rows iter.Seq2[query.Row, error]) iter.Seq2[Entry[Windowed[K], V], error] {
-	return decode(v.codec, &v.reading, rows, func(k K, row *query.Row) Windowed[K] {
-		start := fromMillis(row.Start)
-		return Windowed[K]{Key: k, Start: start, End: start.Add(v.size)}
-	})
+	return decode(v.codec, &v.reading, rows, v.windowed)
+}
+
+func (v *WindowView[K, V]) windowed(k K, row *query.Row) Windowed[K] {
+	start := fromMillis(row.Start)
+	return Windowed[K]{Key: k, Start: start, End: start.Add(v.size)}
 }
 
 // within bounds a request in time.

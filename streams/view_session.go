@@ -42,7 +42,9 @@ func (v *SessionView[K, V]) Range(from, to time.Time) iter.Seq2[Entry[Windowed[K
 }
 
 func (v *SessionView[K, V]) entries(rows iter.Seq2[query.Row, error]) iter.Seq2[Entry[Windowed[K], V], error] {
-	return decode(v.codec, &v.reading, rows, func(k K, row *query.Row) Windowed[K] {
-		return Windowed[K]{Key: k, Start: fromMillis(row.Start), End: fromMillis(row.End)}
-	})
+	return decode(v.codec, &v.reading, rows, sessionKey[K])
+}
+
+func sessionKey[K any](k K, row *query.Row) Windowed[K] {
+	return Windowed[K]{Key: k, Start: fromMillis(row.Start), End: fromMillis(row.End)}
 }

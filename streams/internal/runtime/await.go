@@ -233,8 +233,9 @@ func (rt *Runtime) awaitGlobal(ctx context.Context, store string, wanted map[tp]
 
 // copied is a copy of one store's state that is kept here.
 type copied struct {
-	sh        *state.Shard
-	changelog tp
+	sh         *state.Shard
+	changelog  tp
+	fromSource bool // changelog is a source topic, of which the copy has what the task has processed
 }
 
 // showCopy makes the stores of a copy visible to queries that take copies; hideCopy is before they are closed.
@@ -242,14 +243,14 @@ func (rt *Runtime) showCopy(t *task) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	for _, s := range t.stores {
-		if s.changelog == "" || s.fromSource {
+		if s.changelog == "" {
 			continue
 		}
 		name := s.store.Name()
 		if rt.mu.copies[name] == nil {
 			rt.mu.copies[name] = map[int32]*copied{}
 		}
-		rt.mu.copies[name][t.id.Partition] = &copied{s.store.Shard(), tp{s.changelog, t.id.Partition}}
+		rt.mu.copies[name][t.id.Partition] = &copied{s.store.Shard(), tp{s.changelog, t.id.Partition}, s.fromSource}
 	}
 }
 
@@ -270,7 +271,7 @@ func (rt *Runtime) Copy(ctx context.Context, store string, partition int32, stal
 	if c == nil {
 		return nil, fmt.Errorf("%w: %s, partition %d", ErrNotHere, store, partition)
 	}
-	end, err := rt.recentEnd(ctx, c.changelog, staleness)
+	end, err := rt.recentEnd(ctx, c, staleness)
 	if err != nil {
 		return nil, err
 	}
@@ -290,8 +291,10 @@ type logEnd struct {
 	asked  time.Time
 }
 
-// recentEnd is where a changelog ended no longer ago than that, as far as it is committed.
-func (rt *Runtime) recentEnd(ctx context.Context, at tp, age time.Duration) (int64, error) {
+// recentEnd is where the changelog of a copy ended no longer ago than that, as far as it is committed; of a source topic, how
+// far it was processed.
+func (rt *Runtime) recentEnd(ctx context.Context, c *copied, age time.Duration) (int64, error) {
+	at := c.changelog
 	rt.mu.Lock()
 	known, ok := rt.mu.ends[at]
 	rt.mu.Unlock()
@@ -299,15 +302,40 @@ func (rt *Runtime) recentEnd(ctx context.Context, at tp, age time.Duration) (int
 	if ok && now.Sub(known.asked) <= age {
 		return known.offset, nil
 	}
-	ends, err := rt.topics.admin.ListCommittedOffsets(ctx, at.topic)
-	if err == nil {
-		err = ends.Error()
+	list := rt.committedEnds
+	if c.fromSource {
+		list = rt.processed
 	}
+	ends, err := list(ctx, at.topic)
 	if err != nil {
 		return 0, fmt.Errorf("where changelog %s ends: %w", at, err)
 	}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	ends.Each(func(o kadm.ListedOffset) { rt.mu.ends[tp{o.Topic, o.Partition}] = logEnd{o.Offset, now} })
+	for of, end := range ends {
+		rt.mu.ends[of] = logEnd{end, now}
+	}
 	return rt.mu.ends[at].offset, nil
+}
+
+// committedEnds are the ends of topics as far as they are committed.
+func (rt *Runtime) committedEnds(ctx context.Context, topics ...string) (map[tp]int64, error) {
+	ends, err := rt.topics.admin.ListCommittedOffsets(ctx, topics...)
+	if err == nil {
+		err = ends.Error()
+	}
+	out := map[tp]int64{}
+	ends.Each(func(o kadm.ListedOffset) { out[tp{o.Topic, o.Partition}] = o.Offset })
+	return out, err
+}
+
+// processed are the group's positions in topics.
+func (rt *Runtime) processed(ctx context.Context, topics ...string) (map[tp]int64, error) {
+	at, err := rt.topics.admin.FetchOffsetsForTopics(ctx, rt.cfg.AppID, topics...)
+	if err == nil {
+		err = at.Error()
+	}
+	out := map[tp]int64{}
+	at.Each(func(o kadm.OffsetResponse) { out[tp{o.Topic, o.Partition}] = max(o.At, 0) })
+	return out, err
 }

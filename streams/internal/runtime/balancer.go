@@ -67,6 +67,7 @@ type subTopology struct {
 	topics     map[string]int32
 	found      map[string]bool // those of topics that a pattern has found
 	changelogs []string        // of its stores, but for source topics that serve as such
+	sourced    bool            // it has stores whose source topic serves as changelog
 }
 
 func (s *subTopology) tasks() int32 {

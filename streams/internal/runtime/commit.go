@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/leatstream/leat/state"
@@ -74,6 +75,9 @@ func (w *worker) changelog(t *task, store state.Store, key, value []byte, ts int
 	}
 	r := w.pool.Get()
 	r.Topic, r.Partition, r.Key, r.Value, r.Headers = s.changelog, t.id.Partition, key, value, s.headers
+	if to, ok := s.expires(); ok {
+		r.Headers = append(slices.Clip(r.Headers), to)
+	}
 	r.Timestamp = time.UnixMilli(ts)
 	w.sent += int64(len(key) + len(value) + 64)
 	t.wrote = true

@@ -24,7 +24,7 @@ func (b *balancer) placeCopies(jobs []*job, members []*candidate) {
 		return
 	}
 	for _, j := range jobs {
-		if j.to == nil || len(j.sub.changelogs) == 0 {
+		if j.to == nil || len(j.sub.changelogs) == 0 && !j.sub.sourced {
 			continue
 		}
 		taken := []*candidate{j.to}

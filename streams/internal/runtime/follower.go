@@ -36,6 +36,7 @@ type follower struct {
 	cl    *kgo.Client // nil while there is nothing to follow
 	tasks map[engine.TaskID]*followed
 	logs  map[tp]*followedStore
+	asked time.Time // when owners' positions in source topics were asked for
 }
 
 // followed is one task of which a copy is kept.
@@ -50,7 +51,10 @@ type followed struct {
 type followedStore struct {
 	*taskStore
 	of     *followed
-	stable int64 // the log's last stable offset, as far as known; -1: not known
+	stable int64 // the log's last stable offset, of a source topic the owner's position, as far as known; -1: not known
+
+	held   []*kgo.Record // of a source topic: beyond stable
+	paused bool          // it is not read, as much is held
 }
 
 func newFollower(rt *Runtime) *follower {
@@ -115,6 +119,7 @@ func (f *follower) run(ctx context.Context) {
 			<-poll.Done()
 		} else {
 			f.take(f.cl.PollRecords(poll, followPoll))
+			f.askOwners(ctx)
 		}
 		f.mu.Lock()
 		f.mu.poke = nil
@@ -195,29 +200,37 @@ func (f *follower) open(ctx context.Context, id engine.TaskID, c *followed) (err
 			err = errors.Join(err, c.task.close())
 		}
 	}()
-	var logs []string
+	var logs, sources []string
 	for _, s := range c.stores {
-		if s.changelog != "" && !s.fromSource {
+		switch {
+		case s.fromSource:
+			sources = append(sources, s.changelog)
+		case s.changelog != "":
 			logs = append(logs, s.changelog)
 		}
 	}
-	if err := f.rt.topics.load(ctx, logs...); err != nil {
+	if err := f.rt.topics.load(ctx, append(slices.Clone(sources), logs...)...); err != nil {
 		return err
 	}
-	b, err := askBounds(ctx, &f.rt.cfg, f.rt.topics.admin, nil, logs)
+	b, err := askBounds(ctx, &f.rt.cfg, f.rt.topics.admin, sources, logs)
 	if err != nil {
 		return err
 	}
 	begin := map[string]map[int32]kgo.Offset{}
 	for _, s := range c.stores {
-		if s.changelog == "" || s.fromSource {
-			continue // a source's topic is read when the task comes here: only the owner knows how far
+		if s.changelog == "" {
+			continue
 		}
-		at := tp{s.changelog, id.Partition}
-		if err := f.rt.restorer.position(s, id, b.start[at], b.end[at]); err != nil {
+		at, fs := tp{s.changelog, id.Partition}, &followedStore{taskStore: s, of: c, stable: -1}
+		end := b.end[at]
+		if s.fromSource {
+			end = b.committed[at].Offset // 0 if there is none
+			fs.stable = end
+		}
+		if err := f.rt.restorer.position(s, id, b.start[at], end); err != nil {
 			return err
 		}
-		f.logs[at] = &followedStore{taskStore: s, of: c, stable: -1}
+		f.logs[at] = fs
 		begin[s.changelog] = map[int32]kgo.Offset{id.Partition: kgo.NewOffset().At(s.next)}
 	}
 	f.tasks[id] = c
@@ -257,7 +270,11 @@ func (f *follower) take(fetches kgo.Fetches) {
 			return // dropped meanwhile
 		}
 		err := p.Err
-		if err == nil {
+		switch {
+		case err != nil:
+		case s.fromSource:
+			f.hold(at, s, p.Records)
+		default:
 			err = f.write(s, p.Records)
 			s.stable = p.LastStableOffset
 		}
@@ -268,7 +285,7 @@ func (f *follower) take(fetches kgo.Fetches) {
 			if err := s.store.Shard().Wipe(); err != nil {
 				f.rt.cfg.Logger.Error("copy of state cannot be emptied", "changelog", at.String(), "err", err)
 			}
-			s.next = max(p.LogStartOffset, 0)
+			s.next, s.held = max(p.LogStartOffset, 0), nil
 			f.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{at.topic: {at.p: {Epoch: -1, Offset: s.next}}})
 		default:
 			f.rt.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, "copy of state does not advance", slog.String("changelog", at.String()), slog.Any("err", err))
@@ -283,17 +300,27 @@ func (f *follower) write(s *followedStore, recs []*kgo.Record) error {
 		return nil
 	}
 	rows := make([]state.Restored, 0, len(recs))
+	expired := int64(-1)
 	for _, r := range recs {
 		if r.Offset >= s.next && r.Key != nil && !r.Attrs.IsControl() {
 			rows = append(rows, state.Restored{Key: r.Key, Value: r.Value, Time: r.Timestamp.UnixMilli()})
+			expired = max(expired, expiredBy(r))
 		}
 	}
-	next := recs[len(recs)-1].Offset + 1
-	if err := s.store.Shard().Restore(rows, state.Position{TopicID: s.topicID, Offset: next, At: time.Now()}); err != nil {
+	return f.put(s, rows, recs[len(recs)-1].Offset+1, expired)
+}
+
+// put writes rows that bring a copy to next, and deletes the windows that its owner has deleted.
+func (f *follower) put(s *followedStore, rows []state.Restored, next, expired int64) error {
+	sh := s.store.Shard()
+	if err := sh.Restore(rows, state.Position{TopicID: s.topicID, Offset: next, At: time.Now()}); err != nil {
 		return err
 	}
 	s.next = next
-	return nil
+	if expired < 0 {
+		return nil
+	}
+	return sh.Expire(expired)
 }
 
 // note says how far a copy is, and tells the worker of a warm-up, once, that the task can move.

@@ -90,7 +90,9 @@ func (rt *Runtime) subTopology(id int, sub *engine.Sub, l *layout, to, before *s
 		}
 	}
 	for _, store := range sub.Stores {
-		if store.Changelog.Name != "" && !store.FromSource {
+		if store.FromSource {
+			st.sourced = true
+		} else if store.Changelog.Name != "" {
 			st.changelogs = append(st.changelogs, store.Changelog.In(rt.cfg.AppID))
 		}
 	}

@@ -53,6 +53,7 @@ type taskStore struct {
 	headers    []kgo.RecordHeader // of every record
 	check      func(*kgo.Record) error
 	topicID    [16]byte
+	told       int64 // the windows that are expired, as the changelog has been told; 0: nothing
 	// next is the changelog offset after the last record that is in the log. While the task is restored it belongs to the
 	// restorer. Afterwards it is written by acknowledgements, in kgo's goroutine, and read by the worker after the flush of
 	// the producer has returned, when there are none under way.

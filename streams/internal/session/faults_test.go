@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatstream/leat/streams/internal/failpoint"
 	"github.com/leatstream/leat/streams/internal/session"
 )
 
@@ -263,4 +264,45 @@ func wait(t *testing.T, f func() bool) {
 		}
 		<-tick.C
 	}
+}
+
+// A session that dies after its positions have joined a transaction leaves that open, and the positions unknown, for as long as
+// the transaction may take. The next one of its name settles it before it joins, and does not wait.
+func TestAnOpenTransactionIsSettledAtOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, c cluster) {
+		tr := newTrial(t, c)
+		tr.feed(100, time.Millisecond)
+		crash := errors.New("crash")
+		points := new(failpoint.Set)
+		points.Arm(failpoint.OffsetsAdded, 1, func() error { return crash })
+		for _, points := range []*failpoint.Set{points, nil} {
+			cfg := tr.config("a", points)
+			cfg.TransactionTimeout = 10 * time.Minute
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			s, err := session.Open(ctx, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := session.Positions{}
+			for n := 0; n < 100; {
+				fetches, err := s.Poll(ctx, 100)
+				if err != nil || ctx.Err() != nil {
+					t.Fatalf("%d records were read (%v, %v): the positions are not known", n, err, ctx.Err())
+				}
+				fetches.EachRecord(func(r *kgo.Record) {
+					n++
+					at.Set(r.Topic, r.Partition, session.Position{Offset: r.Offset + 1, Epoch: -1})
+					if err := s.Send(&kgo.Record{Topic: tr.out, Partition: r.Partition, Value: r.Value}, nil); err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
+			if err := s.Commit(ctx, at); points == nil && err != nil || points != nil && !errors.Is(err, crash) {
+				t.Fatal(err)
+			}
+			s.Kill()
+		}
+		tr.verify(100, 10*time.Second)
+	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/leatstream/leat/registry"
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/streams"
 	"github.com/leatstream/leat/streams/streamstest"
@@ -21,7 +22,10 @@ type Check func(*Outcome) error
 type Outcome struct {
 	// T is the test, for a Check that needs one. The Check is to return its error, though: a failure of a further run of a
 	// seed must not count.
-	T    *testing.T
+	T *testing.T
+	// Registry is a client that knows every schema which the run has left; nil without Scenario.Registered.
+	Registry *registry.Client
+
 	logs map[string][]*kgo.Record
 }
 

@@ -1,5 +1,5 @@
 // Package cluster runs an application as it runs in production, and lets everything that can go wrong go wrong: an embedded
-// broker and several instances in one testing/synctest bubble, on virtual time, connections in process and file systems in
+// broker, a schema registry where the topology has serdes that need one, and several instances in one testing/synctest bubble, on virtual time, connections in process and file systems in
 // memory. Instances are killed in the middle of commits, join and leave, lose their connections and come back as zombies;
 // the broker loses power and what it had not synced. A [Check] says whether each record took effect exactly once.
 //

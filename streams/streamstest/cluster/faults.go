@@ -37,15 +37,19 @@ const (
 	Workers
 	// SlowDisk has the broker's syncs take up to half a second for a while.
 	SlowDisk
+	// RegistryCut breaks a connection to the schema registry at a request: before it, or after it so that the answer is lost.
+	RegistryCut
+	// RegistryAway lets the schema registry be away for a while: it refuses connections, or answers nothing.
+	RegistryAway
 )
 
-// All are all kinds.
+// All are all kinds, but for those of the schema registry, which join them where a scenario has one.
 var All = []Fault{CrashInCommit, CrashAtRequest, CrashAtFile, Restart, Join, Partition, Cut, Twin, BrokerCrash, BrokerRestart, Workers, SlowDisk}
 
 // String names the kind.
 func (f Fault) String() string {
 	names := [...]string{"crash in a commit", "crash at a request", "crash at a file call", "restart", "join", "partition", "cut", "twin",
-		"broker crash", "broker restart", "workers", "slow disk"}
+		"broker crash", "broker restart", "workers", "slow disk", "registry cut", "registry away"}
 	if f < 0 || int(f) >= len(names) {
 		return fmt.Sprintf("Fault(%d)", int(f))
 	}
@@ -96,6 +100,11 @@ func (w *world) strike(k strike) error {
 		return w.join(k)
 	case BrokerCrash, BrokerRestart, SlowDisk:
 		return w.strikeBroker(k)
+	case RegistryCut, RegistryAway:
+		if w.schemas != nil {
+			w.schemas.strike(k)
+		}
+		return nil
 	}
 	i := w.target(k)
 	if i == nil {

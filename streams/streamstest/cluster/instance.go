@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/leatstream/leat/registry"
 	"github.com/leatstream/leat/streams"
 	"github.com/leatstream/leat/streams/internal/failpoint"
 	"github.com/leatstream/leat/streams/internal/simulation"
@@ -58,9 +59,16 @@ func (i *instance) start() error {
 	disk := i.mu.disk
 	i.mu.Unlock()
 	p := &process{of: i, host: newHost(w.node), disk: disk, points: new(failpoint.Set), done: make(chan struct{})}
-	topology, err := w.s.Topology()
+	reg, hangUp := new(registry.Client), func() {}
+	var err error
+	if w.schemas != nil {
+		if reg, hangUp, err = w.schemas.client(p.host); err != nil {
+			return err
+		}
+	}
+	topology, err := w.s.build(reg)
 	if err != nil {
-		return fmt.Errorf("Scenario.Topology: %w", err)
+		return err
 	}
 	cfg := w.s.Config
 	cfg.AppID, cfg.StateDir, cfg.Brokers = appID, "state", []string{"leat.invalid:9092"}
@@ -85,6 +93,7 @@ func (i *instance) start() error {
 	w.processes = append(w.processes, p)
 	go func() {
 		defer close(p.done)
+		defer hangUp()
 		err := p.app.Run(ctx)
 		switch {
 		case p.dead.Load():

@@ -51,11 +51,21 @@ func (h *host) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{Conn: nc, host: h, run: run, closed: make(chan struct{})}
-	h.mu.Lock()
-	h.mu.links[l] = true
-	h.mu.Unlock()
+	l := &link{Conn: nc, host: h, over: &run.dead, closed: make(chan struct{})}
+	h.add(l)
 	return l, nil
+}
+
+func (h *host) add(l *link) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.links[l] = true
+}
+
+func (h *host) remove(l *link) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.mu.links, l)
 }
 
 // arm has do called at the n-th request from now, by the goroutine that sends it. do says whether the request gets through.
@@ -122,7 +132,8 @@ func (h *host) pass(done <-chan struct{}) error {
 type link struct {
 	net.Conn
 	host   *host
-	run    *running
+	far    *host        // of the other end, if faults strike there, too; nil: they do not
+	over   *atomic.Bool // the other end is dead
 	closed chan struct{}
 	once   sync.Once
 	lost   atomic.Bool // the answers are
@@ -130,36 +141,48 @@ type link struct {
 
 // Write sends one request: the client writes each at once.
 func (l *link) Write(p []byte) (int, error) {
-	h := l.host
-	if err := h.pass(l.closed); err != nil {
-		return 0, err
+	for _, h := range []*host{l.host, l.far} {
+		if h == nil {
+			continue
+		}
+		if err := h.pass(l.closed); err != nil {
+			return 0, err
+		}
+		if do := h.request(); do != nil && !do(l) {
+			_ = l.Close()
+			return 0, errCut
+		}
 	}
-	n := h.requests.Add(1)
-	h.at.Lock()
-	do := h.at.do
-	if do != nil && n >= h.at.count {
-		h.at.do = nil
-	} else {
-		do = nil
-	}
-	h.at.Unlock()
-	if do != nil && !do(l) {
-		_ = l.Close()
-		return 0, errCut
-	}
-	if l.run.dead.Load() {
+	if l.over.Load() {
 		return 0, errCut
 	}
 	return l.Conn.Write(p)
 }
 
+// request counts a request, and returns what happens at it; nil: nothing.
+func (h *host) request() (do func(*link) bool) {
+	n := h.requests.Add(1)
+	h.at.Lock()
+	defer h.at.Unlock()
+	if h.at.do == nil || n < h.at.count {
+		return nil
+	}
+	do, h.at.do = h.at.do, nil
+	return do
+}
+
 // Read is refused once the broker is dead: what it does after its end nobody may learn.
 func (l *link) Read(p []byte) (int, error) {
 	n, err := l.Conn.Read(p)
-	if perr := l.host.pass(l.closed); perr != nil {
-		return 0, perr
+	for _, h := range []*host{l.host, l.far} {
+		if h == nil {
+			continue
+		}
+		if perr := h.pass(l.closed); perr != nil {
+			return 0, perr
+		}
 	}
-	if l.lost.Load() || l.run.dead.Load() {
+	if l.lost.Load() || l.over.Load() {
 		_ = l.Close()
 		return 0, errCut
 	}
@@ -169,8 +192,9 @@ func (l *link) Read(p []byte) (int, error) {
 // Close implements net.Conn.
 func (l *link) Close() error {
 	l.once.Do(func() { close(l.closed) })
-	l.host.mu.Lock()
-	delete(l.host.mu.links, l)
-	l.host.mu.Unlock()
+	l.host.remove(l)
+	if l.far != nil {
+		l.far.remove(l)
+	}
 	return l.Conn.Close()
 }

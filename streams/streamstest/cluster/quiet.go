@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/registry"
 )
 
 // quiet waits until everything that was sent is processed and committed: the group stands at the end of each topic that the
@@ -42,9 +44,9 @@ func (w *world) quiet(admin *kadm.Client) error {
 
 // sources are the topics that the application reads as a group.
 func (w *world) sources() ([]string, error) {
-	t, err := w.s.Topology()
+	t, err := w.s.build(new(registry.Client))
 	if err != nil {
-		return nil, fmt.Errorf("Scenario.Topology: %w", err)
+		return nil, err
 	}
 	var names []string
 	for _, sub := range t.Engine().Subs {

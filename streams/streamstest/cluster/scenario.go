@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/registry"
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/streams"
 )
@@ -20,6 +22,9 @@ import (
 type Scenario struct {
 	// Topology builds the topology. It is called once for every start of an instance, and must give the same each time.
 	Topology func() (*streams.Topology, error)
+	// Registered is Topology for one whose serdes need a schema registry, which then runs on the broker: reg is the instance's
+	// client of it, over connections that faults strike. Either Topology or Registered is given.
+	Registered func(reg *registry.Client) (*streams.Topology, error)
 	// Topics are the topics to be made, with their partition counts: every source, and whatever Check reads.
 	Topics map[string]int
 	// Input sends what the application reads. It is called once per seed, and draws from Feed.Rand alone.
@@ -47,6 +52,8 @@ type Scenario struct {
 type Feed struct {
 	// Rand is the seed's. Input is to draw from it alone.
 	Rand *rand.Rand
+	// Registry is a client of the schema registry; nil without Scenario.Registered.
+	Registry *registry.Client
 
 	records []input
 	err     error
@@ -153,8 +160,10 @@ func simulate(t *testing.T, s *Scenario, seed uint64) *world {
 
 func (s Scenario) withDefaults() (Scenario, error) {
 	switch {
-	case s.Topology == nil:
+	case s.Topology == nil && s.Registered == nil:
 		return s, errors.New("Scenario.Topology is nil: give the function that builds the topology")
+	case s.Topology != nil && s.Registered != nil:
+		return s, errors.New("Scenario.Topology and Registered are both given: leave one of them out")
 	case len(s.Topics) == 0:
 		return s, errors.New("Scenario.Topics is empty: name the topics to be made, with their partition counts")
 	case s.Input == nil:
@@ -169,6 +178,9 @@ func (s Scenario) withDefaults() (Scenario, error) {
 	}
 	if s.Faults == nil {
 		s.Faults = All
+		if s.Registered != nil {
+			s.Faults = append(slices.Clip(All), RegistryCut, RegistryAway, RegistryCut, RegistryAway)
+		}
 	}
 	if s.Strikes == 0 {
 		s.Strikes = 6
@@ -183,6 +195,22 @@ func (s Scenario) withDefaults() (Scenario, error) {
 		s.Config.MemoryBytes = 16 << 20
 	}
 	return s, nil
+}
+
+// build builds the topology for an instance.
+func (s *Scenario) build(reg *registry.Client) (*streams.Topology, error) {
+	if s.Registered != nil {
+		t, err := s.Registered(reg)
+		if err != nil {
+			err = fmt.Errorf("Scenario.Registered: %w", err)
+		}
+		return t, err
+	}
+	t, err := s.Topology()
+	if err != nil {
+		err = fmt.Errorf("Scenario.Topology: %w", err)
+	}
+	return t, err
 }
 
 func seedsToRun(n int) ([]uint64, error) {

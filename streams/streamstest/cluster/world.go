@@ -34,6 +34,8 @@ type world struct {
 	node  *node
 	own   *host // of the clients of the test
 
+	schemas *schemas // nil: the scenario has no registry
+
 	instances []*instance
 	feed      Feed
 	healed    atomic.Bool
@@ -122,7 +124,12 @@ func (w *world) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = w.live(cl)
+	if w.s.Registered != nil {
+		err = w.startRegistry()
+	}
+	if err == nil {
+		err = w.live(cl)
+	}
 	cl.Close()
 	w.end()
 	return errors.Join(err, w.node.stop())
@@ -139,6 +146,9 @@ func (w *world) live(cl *kgo.Client) error {
 	}
 	rng := source(w.seed, 1)
 	w.feed.Rand = source(w.seed, 2)
+	if w.schemas != nil {
+		w.feed.Registry = w.schemas.own
+	}
 	w.s.Input(&w.feed)
 	if w.feed.err != nil {
 		return fmt.Errorf("Scenario.Input: %w", w.feed.err)
@@ -164,6 +174,11 @@ func (w *world) live(cl *kgo.Client) error {
 	if err := w.failure(); err != nil {
 		return err
 	}
+	if w.schemas != nil {
+		if err := w.schemas.remember(); err != nil {
+			return err
+		}
+	}
 	return w.readAll(admin)
 }
 
@@ -187,6 +202,9 @@ func (w *world) plan(cl *kgo.Client, rng *rand.Rand) {
 			if i.now != nil {
 				i.now.host.release()
 			}
+		}
+		if w.schemas != nil {
+			w.schemas.back()
 		}
 		if r := w.node.running(); r != nil {
 			r.slow.Store(0)
@@ -268,6 +286,11 @@ func (w *world) end() {
 	}
 	w.helpers.Wait()
 	w.processesEnd()
+	if w.schemas != nil {
+		if err := w.schemas.end(); err != nil {
+			w.trace.note("the registry ends: %v", err)
+		}
+	}
 }
 
 func (w *world) processesEnd() {
@@ -279,6 +302,9 @@ func (w *world) processesEnd() {
 // check looks at what the run has left.
 func (w *world) check(t *testing.T) error {
 	o := &Outcome{T: t, logs: w.logs}
+	if w.schemas != nil {
+		o.Registry = w.schemas.own
+	}
 	if err := w.kept(); err != nil {
 		return err
 	}
