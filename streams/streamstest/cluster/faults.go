@@ -101,10 +101,7 @@ func (w *world) strike(k strike) error {
 	case BrokerCrash, BrokerRestart, SlowDisk:
 		return w.strikeBroker(k)
 	case RegistryCut, RegistryAway:
-		if w.schemas != nil {
-			w.schemas.strike(k)
-		}
-		return nil
+		return w.schemas.strike(k)
 	}
 	i := w.target(k)
 	if i == nil {

@@ -109,7 +109,10 @@ func (s *schemas) end() error {
 }
 
 // strike lets the registry be away for a while, refusing connections or answering nothing; or breaks a connection to it.
-func (s *schemas) strike(k strike) {
+func (s *schemas) strike(k strike) error {
+	if s == nil {
+		return nil // the scenario has none
+	}
 	s.w.trace.note("%s is armed", k.kind)
 	if k.kind == RegistryCut {
 		s.front.arm(k.n, func(l *link) bool {
@@ -117,7 +120,7 @@ func (s *schemas) strike(k strike) {
 			l.lost.Store(k.coin)
 			return k.coin
 		})
-		return
+		return nil
 	}
 	if k.coin {
 		s.front.hold()
@@ -126,6 +129,7 @@ func (s *schemas) strike(k strike) {
 		s.front.cut()
 	}
 	s.w.later(k.lasts, func() error { s.back(); return nil })
+	return nil
 }
 
 // back ends what a fault has begun.
