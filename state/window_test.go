@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -201,5 +202,40 @@ func TestWindowModel(t *testing.T) {
 				t.Errorf("%d windows are cached, of which expiry should have taken most", m.s.live)
 			}
 		})
+	}
+}
+
+// Expire removes from a shard the windows up to a start, of sessions up to an end, and no others.
+func TestExpireOfAShard(t *testing.T) {
+	db := openMem(t, nil, 0)
+	for name, o := range map[string]ShardOptions{"windows": {Windowed: true}, "sessions": {Windowed: true, Sessions: true}, "rows": {}} {
+		sh, err := db.Shard(name, 0, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var recs []Restored
+		for at := range uint64(10) {
+			key := binary.BigEndian.AppendUint64([]byte("key-of-12-by"), at)
+			if o.Sessions {
+				key = binary.BigEndian.AppendUint64(key, 0)
+			} else {
+				key = append(key, 0, 0, 0, 0)
+			}
+			recs = append(recs, Restored{Key: key, Value: []byte("v")})
+		}
+		err = sh.Restore(recs, Position{Offset: 10})
+		if err == nil {
+			err = sh.Expire(6)
+		}
+		want := int64(3)
+		if !o.Windowed {
+			want = 10
+		}
+		if n, cerr := sh.ApproximateCount(); err != nil || cerr != nil || n != want {
+			t.Errorf("%s: %d are left (%v, %v), want %d", name, n, err, cerr, want)
+		}
+		if pos, ok := sh.Position(); !ok || pos.Offset != 10 {
+			t.Errorf("%s: position %v", name, pos)
+		}
 	}
 }
