@@ -20,16 +20,15 @@ func (c *Coordinator) Describe(id string, version int16) kmsg.DescribeGroupsResp
 		resp.ErrorCode = err.Code
 		return resp
 	}
+	text := "Group " + id + " not found."
 	if g != nil && g.consumer != nil { // the other API describes it
 		g.mu.Unlock()
-		g = nil
+		g, text = nil, "Group "+id+" is not a classic group."
 	}
 	if g == nil {
 		resp.State = stateDead.String()
 		if version >= 6 {
-			resp.ErrorCode = kerr.GroupIDNotFound.Code
-			text := "Group " + id + " not found."
-			resp.ErrorMessage = &text
+			resp.ErrorCode, resp.ErrorMessage = kerr.GroupIDNotFound.Code, &text
 		}
 		return resp
 	}

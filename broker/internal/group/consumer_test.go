@@ -219,18 +219,21 @@ func TestConsumerGroupOutlivesARestart(t *testing.T) {
 func TestGroupsChangeTheirType(t *testing.T) {
 	consumerBubble(t, func(t *testing.T, f *fixture) {
 		wantErr(t, "heartbeat to no group", lastErr(f.beat("a", 1, "")), kerr.GroupIDNotFound)
+		if d := f.DescribeConsumer("g"); d.ErrorCode != kerr.GroupIDNotFound.Code || *d.ErrorMessage != "Group g not found." {
+			t.Fatal(*d.ErrorMessage)
+		}
 		rs := f.stable(1)
 		generation := rs[0].Generation
 		wantErr(t, "a classic group with members", lastErr(f.beat("a", 0, "-")), kerr.GroupIDNotFound)
-		if d := f.DescribeConsumer("g"); d.ErrorCode != kerr.GroupIDNotFound.Code {
-			t.Fatal(d)
+		if d := f.DescribeConsumer("g"); d.ErrorCode != kerr.GroupIDNotFound.Code || *d.ErrorMessage != "Group g is not a consumer group." {
+			t.Fatal(*d.ErrorMessage)
 		}
 		f.leave(kmsg.LeaveGroupRequestMember{MemberID: rs[0].MemberID})
 		e, _ := f.mustBeat("a", 0, "-")
 		if e <= generation {
 			t.Fatalf("epoch %d after generation %d", e, generation)
 		}
-		if d := f.Describe("g", 6); d.ErrorCode != kerr.GroupIDNotFound.Code || d.State != "Dead" {
+		if d := f.Describe("g", 6); d.ErrorCode != kerr.GroupIDNotFound.Code || d.State != "Dead" || *d.ErrorMessage != "Group g is not a classic group." {
 			t.Fatal(d)
 		}
 		f = f.reopenOn(topicsOf(4))

@@ -165,18 +165,21 @@ func (g *group) expireMembersLocked() {
 // DescribeGroups.
 func (c *Coordinator) DescribeConsumer(id string) kmsg.ConsumerGroupDescribeResponseGroup {
 	g, err := c.lock(id, false)
-	if g != nil {
+	text := "Group " + id + " not found."
+	switch {
+	case g != nil:
 		defer g.mu.Unlock()
 		if g.consumer != nil {
 			return g.consumer.Describe(c.cfg.Cluster())
 		}
+		err, text = kerr.GroupIDNotFound, "Group "+id+" is not a consumer group."
+	case err == nil:
 		err = kerr.GroupIDNotFound
-	} else if err == nil {
-		err = kerr.GroupIDNotFound
+	default:
+		text = err.Description
 	}
 	dg := kmsg.NewConsumerGroupDescribeResponseGroup()
-	dg.Group, dg.ErrorCode = id, err.Code
-	dg.ErrorMessage = kmsg.StringPtr("Group " + id + " is not a consumer group.")
+	dg.Group, dg.ErrorCode, dg.ErrorMessage = id, err.Code, kmsg.StringPtr(text)
 	return dg
 }
 
