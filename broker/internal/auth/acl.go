@@ -23,21 +23,55 @@ var Cluster = Resource{kmsg.ACLResourceTypeCluster, "kafka-cluster"}
 
 // Binding is one entry of the access control lists. Two are the same if all fields are.
 type Binding struct {
-	Type       kmsg.ACLResourceType        `json:"type"`
-	Name       string                      `json:"name"`
-	Pattern    kmsg.ACLResourcePatternType `json:"pattern"` // literal or prefixed
-	Principal  string                      `json:"principal"`
-	Host       string                      `json:"host"`
-	Operation  kmsg.ACLOperation           `json:"operation"`
-	Permission kmsg.ACLPermissionType      `json:"permission"`
+	Type       kmsg.ACLResourceType
+	Name       string
+	Pattern    kmsg.ACLResourcePatternType // literal or prefixed
+	Principal  string
+	Host       string
+	Operation  kmsg.ACLOperation
+	Permission kmsg.ACLPermissionType
 }
 
 // Wildcard is the name that stands for every resource, and the host that stands for every host; "User:*" is everyone.
 const Wildcard = "*"
 
+// twoPhaseCommit is the operation of KIP-939, which kmsg does not name. It can be granted and listed; no request needs it here.
+const twoPhaseCommit kmsg.ACLOperation = 15
+
+// operationText is an operation as it is in a binding's text.
+type operationText kmsg.ACLOperation
+
+// MarshalText writes Kafka's name of the operation.
+func (o operationText) MarshalText() ([]byte, error) {
+	if kmsg.ACLOperation(o) == twoPhaseCommit {
+		return []byte("TWO_PHASE_COMMIT"), nil
+	}
+	return kmsg.ACLOperation(o).MarshalText()
+}
+
+// UnmarshalText reads what MarshalText writes.
+func (o *operationText) UnmarshalText(text []byte) error {
+	if string(text) == "TWO_PHASE_COMMIT" {
+		*o = operationText(twoPhaseCommit)
+		return nil
+	}
+	return (*kmsg.ACLOperation)(o).UnmarshalText(text)
+}
+
+// storedBinding is a Binding whose operation has every name.
+type storedBinding struct {
+	Type       kmsg.ACLResourceType        `json:"type"`
+	Name       string                      `json:"name"`
+	Pattern    kmsg.ACLResourcePatternType `json:"pattern"`
+	Principal  string                      `json:"principal"`
+	Host       string                      `json:"host"`
+	Operation  operationText               `json:"operation"`
+	Permission kmsg.ACLPermissionType      `json:"permission"`
+}
+
 // Key is the binding's text, by which it is remembered.
 func (b Binding) Key() string {
-	text, err := json.Marshal(b)
+	text, err := json.Marshal(storedBinding{b.Type, b.Name, b.Pattern, b.Principal, b.Host, operationText(b.Operation), b.Permission})
 	if err != nil {
 		panic(fmt.Sprintf("auth: a binding does not marshal: %v", err)) // strings and numbers only
 	}
@@ -46,11 +80,11 @@ func (b Binding) Key() string {
 
 // ParseBinding reads Key's text.
 func ParseBinding(key string) (Binding, error) {
-	var b Binding
-	if err := json.Unmarshal([]byte(key), &b); err != nil {
-		return b, fmt.Errorf("access control binding %q: %w", key, err)
+	var s storedBinding
+	if err := json.Unmarshal([]byte(key), &s); err != nil {
+		return Binding{}, fmt.Errorf("access control binding %q: %w", key, err)
 	}
-	return b, nil
+	return Binding{s.Type, s.Name, s.Pattern, s.Principal, s.Host, kmsg.ACLOperation(s.Operation), s.Permission}, nil
 }
 
 // Check says what is wrong with a binding that is to be created.
@@ -66,7 +100,7 @@ func (b Binding) Check() error {
 	case b.Pattern != kmsg.ACLResourcePatternTypeLiteral && b.Pattern != kmsg.ACLResourcePatternTypePrefixed:
 		return fmt.Errorf("pattern type %d: want literal or prefixed", b.Pattern)
 	case b.Operation != kmsg.ACLOperationAll && !slices.Contains(ops, b.Operation):
-		return fmt.Errorf("operation %s does not exist for resource type %s", b.Operation, b.Type)
+		return fmt.Errorf("operation %d (%s) does not exist for resource type %s", b.Operation, b.Operation, b.Type)
 	case b.Permission != kmsg.ACLPermissionTypeAllow && b.Permission != kmsg.ACLPermissionTypeDeny:
 		return fmt.Errorf("permission type %d: want allow or deny", b.Permission)
 	case b.Host == "":
@@ -83,7 +117,7 @@ var operations = map[kmsg.ACLResourceType][]kmsg.ACLOperation{
 	kmsg.ACLResourceTypeGroup: {kmsg.ACLOperationRead, kmsg.ACLOperationDelete, kmsg.ACLOperationDescribe, kmsg.ACLOperationDescribeConfigs, kmsg.ACLOperationAlterConfigs},
 	kmsg.ACLResourceTypeCluster: {kmsg.ACLOperationCreate, kmsg.ACLOperationAlter, kmsg.ACLOperationDescribe, kmsg.ACLOperationClusterAction,
 		kmsg.ACLOperationDescribeConfigs, kmsg.ACLOperationAlterConfigs, kmsg.ACLOperationIdempotentWrite},
-	kmsg.ACLResourceTypeTransactionalId: {kmsg.ACLOperationWrite, kmsg.ACLOperationDescribe},
+	kmsg.ACLResourceTypeTransactionalId: {kmsg.ACLOperationWrite, kmsg.ACLOperationDescribe, twoPhaseCommit},
 	kmsg.ACLResourceTypeUser:            {kmsg.ACLOperationCreateTokens, kmsg.ACLOperationDescribeTokens},
 	kmsg.ACLResourceTypeDelegationToken: {kmsg.ACLOperationDescribe},
 }

@@ -138,6 +138,14 @@ func TestBindingsAreChecked(t *testing.T) {
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}
+	two := good
+	two.Type, two.Operation = kmsg.ACLResourceTypeTransactionalId, 15 // TWO_PHASE_COMMIT of KIP-939
+	if back, err := ParseBinding(two.Key()); err != nil || back != two || two.Check() != nil || !strings.Contains(two.Key(), `"operation":"TWO_PHASE_COMMIT"`) {
+		t.Errorf("%s is read as %+v, %v, %v", two.Key(), back, err, two.Check())
+	}
+	if two.Type = kmsg.ACLResourceTypeTopic; two.Check() == nil {
+		t.Error("a topic has two-phase commits")
+	}
 	if back, err := ParseBinding(good.Key()); err != nil || back != good {
 		t.Error(back, err)
 	}
