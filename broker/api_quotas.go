@@ -128,6 +128,7 @@ func serveDescribeClientQuotas(b *Broker, c *conn, r *request) (response, error)
 		}
 		seen[comp.EntityType] = true
 	}
+	resp.Entries = []kmsg.DescribeClientQuotasResponseEntry{} // none is not null, which is for errors: Java's client takes it for no answer
 	for e, limits := range b.quotas.All() {
 		if quotaMatches(e, req) {
 			resp.Entries = append(resp.Entries, describedQuota(e, limits))

@@ -171,3 +171,10 @@ func TestQuotasAreKeptAndDescribed(t *testing.T) {
 		}
 	}
 }
+
+func TestNoQuotasAreNotNull(t *testing.T) {
+	r := dialRaw(t, start(t, nil))
+	if got := do[*kmsg.DescribeClientQuotasResponse](r, kmsg.NewPtrDescribeClientQuotasRequest(), 1); got.ErrorCode != 0 || got.Entries == nil || len(got.Entries) != 0 {
+		t.Errorf("%+v: Java's client needs an empty list", got)
+	}
+}
