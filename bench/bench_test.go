@@ -81,7 +81,7 @@ func TestEventTime(t *testing.T) {
 	if !newEventTime(job{}).of(7).IsZero() {
 		t.Error("records without an event rate have a time")
 	}
-	e := newEventTime(job{Event: 100_000})
+	e := newEventTime(job{Event: 100_000, Begin: epoch()})
 	if e.start.Truncate(windowSize) != e.start {
 		t.Errorf("%s is in the middle of a window", e.start)
 	}

@@ -26,9 +26,21 @@ type brokerProcess struct {
 	kafka *kafkalab.Node
 }
 
-// startBroker starts a broker of the kind: leat (flush=os), leat-sync, kfake (in memory), kfake-disk, kfake-sync, or kafka, an
-// Apache Kafka node; anything else is the address of a broker that runs already.
+// startBroker starts a broker of the kind, on no data.
 func startBroker(ctx context.Context, kind string) (*brokerProcess, error) {
+	b, err := newBroker(ctx, kind)
+	if err != nil || b.dir == "" {
+		return b, err
+	}
+	if err := b.start(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(b.dir))
+	}
+	return b, nil
+}
+
+// newBroker makes a broker of the kind, which is not started: leat (flush=os), leat-sync, kfake (in memory), kfake-disk,
+// kfake-sync, or kafka, an Apache Kafka node; anything else is the address of a broker that runs already.
+func newBroker(ctx context.Context, kind string) (*brokerProcess, error) {
 	if !slices.Contains([]string{"leat", "leat-sync", "kfake", "kfake-disk", "kfake-sync", "kafka"}, kind) {
 		return &brokerProcess{kind: kind, addr: kind}, nil
 	}
@@ -39,9 +51,6 @@ func startBroker(ctx context.Context, kind string) (*brokerProcess, error) {
 	b := &brokerProcess{kind: kind, dir: dir}
 	if kind == "kafka" {
 		b.kafka, err = newKafka(ctx, dir)
-	}
-	if err == nil {
-		err = b.start(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))

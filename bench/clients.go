@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,34 @@ func createTopics(ctx context.Context, addr string, parts int32, names ...string
 	return res.Error()
 }
 
+// deleteTopics deletes a run's topics, so that the next ones find the room.
+func deleteTopics(ctx context.Context, addr, prefix string) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	admin := kadm.NewClient(cl)
+	all, err := admin.ListTopics(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, name := range all.Names() {
+		if strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	res, err := admin.DeleteTopics(ctx, names...)
+	if err != nil {
+		return err
+	}
+	return res.Error()
+}
+
 // randomValues returns distinct values of size bytes, half of each random, so that compression finds what it finds in life.
 func randomValues(size int) [][]byte {
 	r := rand.New(rand.NewSource(1))
@@ -49,7 +78,7 @@ func randomValues(size int) [][]byte {
 }
 
 // loadTopic fills j.Topic with N records of 8-byte keys and 92-byte values, uniform or Zipf over Keys keys. With Event, their
-// times go on by a second for so many records.
+// times go on from Begin by a second for so many records.
 func loadTopic(ctx context.Context, j job) (sample, error) {
 	if err := createTopics(ctx, j.Addr, j.parts(), j.Topic); err != nil {
 		return sample{}, err
@@ -59,7 +88,7 @@ func loadTopic(ctx context.Context, j job) (sample, error) {
 		return sample{}, err
 	}
 	defer cl.Close()
-	r := rand.New(rand.NewSource(1))
+	r := rand.New(rand.NewSource(1 + j.Seed))
 	z := rand.NewZipf(r, 1.1, 1, uint64(j.Keys-1))
 	var failed atomic.Pointer[error]
 	at := newEventTime(j)
@@ -96,12 +125,12 @@ type eventTime struct {
 	every time.Duration
 }
 
-// newEventTime begins with a whole hour, two hours ago, so that windows begin with the records and nothing is too old.
+// newEventTime gives times from the job's Begin on.
 func newEventTime(j job) eventTime {
 	if j.Event == 0 {
 		return eventTime{}
 	}
-	return eventTime{time.Now().Add(-2 * time.Hour).Truncate(time.Hour), time.Second / time.Duration(j.Event)}
+	return eventTime{j.Begin, time.Second / time.Duration(j.Event)}
 }
 
 func (e eventTime) of(i int) time.Time {

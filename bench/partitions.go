@@ -96,13 +96,18 @@ func (b *brokerProcess) again(ctx context.Context, topic string) (time.Duration,
 	if err := b.start(ctx); err != nil {
 		return 0, err
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(b.addr), kgo.ProducerLinger(0), kgo.DefaultProduceTopic(topic))
+	err := writeOne(ctx, b.addr, topic)
+	return time.Since(began), err
+}
+
+// writeOne writes a record and waits until it is acknowledged.
+func writeOne(ctx context.Context, addr, topic string) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ProducerLinger(0), kgo.DefaultProduceTopic(topic))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer cl.Close()
-	err = cl.ProduceSync(ctx, kgo.StringRecord("first")).FirstErr()
-	return time.Since(began), err
+	return cl.ProduceSync(ctx, kgo.StringRecord("first")).FirstErr()
 }
 
 // idle is the part of a core that the broker uses while nobody asks it for anything, after as long for what is left to do.
@@ -117,6 +122,7 @@ func (b *brokerProcess) idle(ctx context.Context, over time.Duration) (float64, 
 	return float64(processCPU(b.pid)-before) / float64(over), nil
 }
 
+// pause waits for nothing but time.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -37,6 +37,8 @@ type job struct {
 	RatePer int
 	Parts   int           // partitions of the topic; 0: 4
 	Event   int           // records per second of event time; 0: the records have the time at which they are sent
+	Begin   time.Time     // of event time
+	Seed    int64         // makes other random records of it
 	Memory  int64         // limit of the process's memory in bytes; 0: none
 	Warm    time.Duration // how long before what is sent counts
 	Broker  int           // process id whose CPU is charged as the broker's

@@ -16,9 +16,12 @@ import (
 // eventRate is how many records there are to a second of event time, where records have times of their own.
 const eventRate = 100_000
 
+// epoch is where event time begins: a whole hour, two hours ago, so that windows begin with the records and nothing is too old.
+func epoch() time.Time { return time.Now().Add(-2 * time.Hour).Truncate(time.Hour) }
+
 // P7
 func windowing(ctx context.Context, s settings) error {
-	f, err := newFixture(ctx, s, job{Topic: "in", N: s.records, Keys: s.keys, Event: eventRate})
+	f, err := newFixture(ctx, s, job{Topic: "in", N: s.records, Keys: s.keys, Event: eventRate, Begin: epoch()})
 	if err != nil {
 		return err
 	}
