@@ -1,6 +1,7 @@
 package dsltest
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -160,5 +161,48 @@ func TestDocsForeignKeyJoin(t *testing.T) {
 	}
 	if r, ok := d.Store(invoices).Get("o2"); ok {
 		t.Errorf("o2, whose customer is not there: %v", r)
+	}
+}
+
+// Every record has a time of its own, and all of them lie in one window: partners are found by their key, not by going
+// through the times. What the join knows of them it has again after a crash and a restart.
+func TestStreamJoinOfRecordsWithTimesOfTheirOwn(t *testing.T) {
+	const keys, rounds = 2000, 5
+	number := func(name string) streams.Topic[string, int64] { return streams.Topic[string, int64]{Name: name} }
+	d := joined(t, func(b *streams.Builder) {
+		b.Stream(number("lefts")).Join("dense", b.Stream(number("rights")), streams.Within(time.Hour),
+			func(_ string, l, r int64) (int64, error) { return l*r + 1, nil }).To(number("pairs"))
+	})
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	send := func(round int) {
+		side := number([]string{"lefts", "rights"}[round%2])
+		for k := range keys {
+			at := noon.Add(time.Duration(round*keys+k) * time.Millisecond)
+			d.Send(side, strconv.Itoa(k), int64(k), streamstest.At(at))
+		}
+	}
+	for round := range rounds {
+		switch round {
+		case 2:
+			d.Crash(func() { send(round) })
+		case 3:
+			d.Restart()
+			d.Together(func() { send(round) })
+		default:
+			d.Together(func() { send(round) })
+		}
+	}
+	pairs := map[string]int{}
+	for _, r := range d.Read(number("pairs")) {
+		k, _ := strconv.ParseInt(r.Key, 10, 64)
+		if r.Value != k*k+1 {
+			t.Fatalf("%s: %d", r.Key, r.Value)
+		}
+		pairs[r.Key]++
+	}
+	for k := range keys { // three on the left, two on the right
+		if got := pairs[strconv.Itoa(k)]; got != 6 {
+			t.Fatalf("key %d has %d pairs, want 6", k, got)
+		}
 	}
 }
