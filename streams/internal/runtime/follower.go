@@ -246,8 +246,11 @@ func (f *follower) drop(id engine.TaskID) {
 	gone := map[string][]int32{}
 	for _, s := range c.stores {
 		at := tp{s.changelog, id.Partition}
-		if f.logs[at] != nil {
+		if l := f.logs[at]; l != nil {
 			gone[at.topic] = []int32{at.p}
+			if l.paused { // the client would remember it
+				f.cl.ResumeFetchPartitions(map[string][]int32{at.topic: {at.p}})
+			}
 			delete(f.logs, at)
 		}
 	}
