@@ -39,9 +39,12 @@ func (l *Log) append(batch []byte, o AppendOptions, verify func() error) (Append
 	l.mu.Lock()
 	res, moved, err := l.appendLocked(b, cfg, now, verify)
 	rolled := len(l.mu.rolled) > 0
-	l.mu.asked = l.end.Load()
+	added := err == nil && !res.Duplicate
+	if added {
+		l.mu.asked = l.end.Load()
+	}
 	l.mu.Unlock()
-	if err == nil && !res.Duplicate {
+	if added {
 		l.afterAppend(cfg, moved, rolled)
 	}
 	return res, err

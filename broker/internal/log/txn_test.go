@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/leatstream/leat/broker/internal/record"
 	"github.com/leatstream/leat/internal/vfs"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // committedValues reads as a read_committed client does: it skips what the aborted list tells it to.
@@ -158,5 +160,50 @@ func TestVerifyUnderTheLock(t *testing.T) {
 	}
 	if err := l.WaitSynced(context.Background(), l.Bounds().End); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A marker that nobody hastens goes to the disk with the next records; one that is hastened goes at once, whatever was refused or
+// repeated in between.
+func TestLazyMarker(t *testing.T) {
+	for name, tc := range map[string]struct {
+		between func(t *testing.T, l *Log)
+		hasten  bool
+	}{
+		"hastened": {func(*testing.T, *Log) {}, true},
+		"after a refused batch": {func(t *testing.T, l *Log) {
+			_, err := l.Append(inTxn(1, 0, 7, 2), AppendOptions{})
+			wantErr(t, err, kerr.OutOfOrderSequenceNumber)
+		}, true},
+		"after a repeated batch": {func(t *testing.T, l *Log) {
+			if at := mustAppend(t, l, inTxn(1, 0, 0, 2)); !at.Duplicate {
+				t.Fatalf("%+v is no duplicate", at)
+			}
+		}, true},
+		"with other records": {func(t *testing.T, l *Log) { mustAppend(t, l, inTxn(2, 0, 0, 2)) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := mustOpen(t, vfs.NewMem(), Config{}, startSyncer(t))
+			defer mustClose(t, l)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if err := l.WaitSynced(ctx, mustAppend(t, l, inTxn(1, 0, 0, 2)).LastOffset+1); err != nil {
+				t.Fatal(err)
+			}
+			at, err := l.AppendMarkerLazily(1, 0, true, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tc.between(t, l)
+			if tc.hasten {
+				l.Hasten(at + 1)
+			}
+			if err := l.WaitSynced(ctx, at+1); err != nil {
+				t.Fatal(err)
+			}
+			if b := l.Bounds(); b.LastStable != at+1 {
+				t.Errorf("%+v, the marker is at %d", b, at)
+			}
+		})
 	}
 }
