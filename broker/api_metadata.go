@@ -44,11 +44,11 @@ func (b *Broker) sortedTopics() []*topic {
 }
 
 // listedTopics are the topics that a client sees who asks for all: as with Apache Kafka neither the broker's own metadata
-// (there __cluster_metadata), nor a coordinator's topic before it has a record (there it is created by its first use). Who
-// names one is answered.
+// (there __cluster_metadata), nor a coordinator's topic before it is used (there it is created by that): idempotent producers without
+// transactions do not use __transaction_state. Who names one is answered.
 func (b *Broker) listedTopics() []*topic {
 	return slices.DeleteFunc(b.sortedTopics(), func(t *topic) bool {
-		return t.Name == metadataTopic || t.Internal && t.parts[0].Bounds().End == 0
+		return t.Name == metadataTopic || t.Internal && t.parts[0].Bounds().End == 0 || t.Name == transactionsTopic && !b.txns.Used()
 	})
 }
 

@@ -344,6 +344,19 @@ func TestAllTopicsLeaveOutWhatApacheKafkaWould(t *testing.T) {
 	if got := list(); !slices.Equal(got, []string{"__consumer_offsets", "t"}) {
 		t.Errorf("with a group there are %q", got)
 	}
+	opts := []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())}
+	if err := newClient(t, opts).ProduceSync(within(t, time.Minute), &kgo.Record{Topic: "t", Value: []byte("v")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(); !slices.Equal(got, []string{"__consumer_offsets", "t"}) {
+		t.Errorf("with an idempotent producer there are %q", got)
+	}
+	if _, _, err := newClient(t, opts, kgo.TransactionalID("x")).ProducerID(within(t, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(); !slices.Equal(got, []string{"__consumer_offsets", "__transaction_state", "t"}) {
+		t.Errorf("with a transactional id there are %q", got)
+	}
 }
 
 func TestClampedReplicationFactor(t *testing.T) {

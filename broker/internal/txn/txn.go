@@ -118,6 +118,13 @@ type Coordinator struct {
 	}
 }
 
+// Used reports whether there is a transactional id. The journal also has the blocks of producer ids, which Apache Kafka keeps elsewhere.
+func (c *Coordinator) Used() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.mu.txns) > 0
+}
+
 // New makes a coordinator without ids. Play the journal back with Visitor, then Start it.
 func New(cfg Config, j Journal, p Partitions) *Coordinator {
 	c := &Coordinator{cfg: cfg, logger: cfg.Logger, journal: j, partitions: p}
