@@ -135,7 +135,8 @@ func (k *Node) Start() error {
 // PID is the process id of a node that was started.
 func (k *Node) PID() int { return k.cmd.Process.Pid }
 
-// Wait returns when the node serves. If it does not within a minute, it is killed, and the error has what it said.
+// Wait returns when the node serves. If it does not within three minutes (one with thousands of partitions takes its time), it
+// is killed, and the error has what it said.
 func (k *Node) Wait(ctx context.Context) error {
 	if err := Serving(ctx, k.Addr, k.exited); err != nil {
 		k.Kill()
@@ -150,10 +151,10 @@ func (k *Node) Kill() {
 	k.exited <- <-k.exited // whoever comes next finds it, too
 }
 
-// Stop ends the node cleanly, or after 30 seconds as a crash does.
+// Stop ends the node cleanly, or after two minutes as a crash does.
 func (k *Node) Stop() {
 	k.cmd.Process.Signal(syscall.SIGTERM)
-	patience := time.NewTimer(30 * time.Second)
+	patience := time.NewTimer(2 * time.Minute)
 	defer patience.Stop()
 	select {
 	case err := <-k.exited:
@@ -163,10 +164,10 @@ func (k *Node) Stop() {
 	}
 }
 
-// Serving waits until the broker at addr answers, the process behind it ends (exited, which keeps what it gives), or a minute
-// has passed.
+// Serving waits until the broker at addr answers, the process behind it ends (exited, which keeps what it gives), or three
+// minutes have passed.
 func Serving(ctx context.Context, addr string, exited chan error) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RetryTimeout(time.Second))
 	if err != nil {
