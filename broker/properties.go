@@ -39,7 +39,7 @@ var properties = []property{
 	{"group.coordinator.rebalance.protocols", meta.List, rebalanceProtocols, setRebalanceProtocols},
 	fixed("group.consumer.assignors", meta.List, "uniform,range"),
 	duration("group.initial.rebalance.delay.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.InitialRebalanceDelay }),
-	duration("group.min.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MinSessionTimeout }),
+	leastSession(),
 	duration("group.max.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MaxSessionTimeout }),
 	number("group.max.size", func(c *Config) *int { return &c.Limits.GroupMembers }),
 	number("group.consumer.max.size", func(c *Config) *int { return &c.Limits.GroupMembers }),
@@ -204,6 +204,20 @@ func duration(name string, unit time.Duration, field func(*Config) *time.Duratio
 		return nil
 	}
 	return property{name, meta.Long, func(c *Config) string { return strconv.FormatInt(int64(*field(c)/unit), 10) }, set}
+}
+
+// leastSession is a duration that may be 0, as in Kafka: any. In Config, where 0 is the default, that is the least that is more.
+func leastSession() property {
+	p := duration("group.min.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MinSessionTimeout })
+	set := p.set
+	p.set = func(c *Config, v string) error {
+		if err := set(c, v); err != nil {
+			return err
+		}
+		setDefault(&c.MinSessionTimeout, time.Nanosecond)
+		return nil
+	}
+	return p
 }
 
 // listenerNames writes listeners as Kafka does, "SASL_SSL://host:9093,PLAINTEXT://host:9092".

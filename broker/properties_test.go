@@ -45,6 +45,9 @@ func TestPropertiesAreKafkasNamesOfConfig(t *testing.T) {
 	if cfg.OffsetsRetention != 60001*time.Minute {
 		t.Errorf("minutes are %s", cfg.OffsetsRetention)
 	}
+	if err := cfg.Set("group.min.session.timeout.ms", "0"); err != nil || cfg.MinSessionTimeout <= 0 || cfg.MinSessionTimeout >= time.Millisecond {
+		t.Errorf("a session of any length: %s, %v", cfg.MinSessionTimeout, err)
+	}
 	for _, unit := range [][4]string{{"log.retention.hours", "2", "retention.ms", "7200000"}, {"log.retention.minutes", "2", "retention.ms", "120000"}, {"log.retention.hours", "-1", "retention.ms", "-1"}, {"log.roll.hours", "1", "segment.ms", "3600000"}} {
 		if err := cfg.Set(unit[0], unit[1]); err != nil || cfg.TopicDefaults[unit[2]] != unit[3] {
 			t.Errorf("%q: %v, %v", unit, err, cfg.TopicDefaults)
