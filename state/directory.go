@@ -14,9 +14,14 @@ type Span struct{ Start, End int64 }
 // It holds at least what exists; what it holds besides does no harm. It is read from the store when it is first asked
 // after an opening, an abort or a restore, and costs about 100 bytes for each key that has a window.
 type directory struct {
-	keys   map[string][]Span
-	pruned int64 // stream time at the last pruning
+	keys   map[string][]Span // nil: nobody has asked
+	pruned int64             // stream time at the last pruning
+	sought int               // seeks that lookups without it took
+	enc    []byte            // scratch
 }
+
+// soughtEnough is how many seeks lookups by key take before the directory is made, which costs about as much.
+const soughtEnough = 1 << 16
 
 // spansOf returns what is known of a key, ordered by end, then start; valid until the directory changes.
 func (s *table[K, V]) spansOf(enc []byte) ([]Span, error) {
@@ -29,7 +34,7 @@ func (s *table[K, V]) spansOf(enc []byte) ([]Span, error) {
 }
 
 func (s *table[K, V]) readDirectory() error {
-	s.dir = directory{keys: make(map[string][]Span), pruned: s.streamTime}
+	s.dir.keys, s.dir.pruned = make(map[string][]Span), s.streamTime
 	if s.complete && s.live == 0 {
 		return nil
 	}
@@ -115,14 +120,13 @@ func (s *table[K, V]) Clone(v V) (V, error) {
 // Encode returns the bytes of a key; they are valid until the next call that gives a key without its bytes.
 func (s *WindowStore[K, V]) Encode(k K) ([]byte, error) { return s.encodeKey(k) }
 
-// Track has the store remember, in memory, that k has a window that starts at start, for Starts. enc is k encoded. Who
-// uses Starts tracks every window that it makes.
-func (s *WindowStore[K, V]) Track(enc []byte, start int64) error {
-	if _, err := s.spansOf(enc); err != nil {
-		return err
+// Set is as for other stores.
+func (s *WindowStore[K, V]) Set(e *Entry[K, V], v V, ts int64) error {
+	if s.dir.keys != nil && !e.Exists {
+		s.dir.enc = s.enc(s.dir.enc[:0], e)
+		s.noteSpan(s.dir.enc, Span{e.Start, e.Start})
 	}
-	s.noteSpan(enc, Span{start, start})
-	return nil
+	return s.table.Set(e, v, ts)
 }
 
 // Starts appends to dst the starts of a key's windows that lie in [from, to] (milliseconds), in order. What it gives may

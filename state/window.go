@@ -147,7 +147,7 @@ func (s *WindowStore[K, V]) Fetch(k K, from, to time.Time) iter.Seq2[serde.Windo
 	return s.windows(func(yield func(Row[K, V]) bool) {
 		enc, err := s.encodeKey(k)
 		if err == nil {
-			err = s.fetchTo(bytes.Clone(enc), from.UnixMilli(), to.UnixMilli(), yield)
+			err = s.fetchTo(bytes.Clone(enc), k, from.UnixMilli(), to.UnixMilli(), yield)
 		}
 		if err != nil && s.err == nil {
 			s.err = err
@@ -155,7 +155,7 @@ func (s *WindowStore[K, V]) Fetch(k K, from, to time.Time) iter.Seq2[serde.Windo
 	})
 }
 
-func (s *WindowStore[K, V]) fetchTo(enc []byte, from, to int64, yield func(Row[K, V]) bool) error {
+func (s *WindowStore[K, V]) fetchTo(enc []byte, k K, from, to int64, yield func(Row[K, V]) bool) error {
 	if from = max(from, 0); to < from {
 		return nil
 	}
@@ -166,6 +166,9 @@ func (s *WindowStore[K, V]) fetchTo(enc []byte, from, to int64, yield func(Row[K
 		return err
 	}
 	s.poll()
+	if s.dir.keys != nil || s.dir.sought >= soughtEnough {
+		return s.fetchKnown(enc, k, from, to, yield)
+	}
 	p := startSpan(from, to)
 	over := s.over(p, enc)
 	it, err := s.sh.newIter(p)
@@ -175,7 +178,32 @@ func (s *WindowStore[K, V]) fetchTo(enc []byte, from, to int64, yield func(Row[K
 	f := keyFetch[K, V]{it: it, pre: s.pre, enc: enc, from: from, to: to,
 		rows: rows[K, V]{s.key, s.val, s.keyAt, s.valAt, true}}
 	err = f.run(over, func(r Row[K, V]) bool { return s.hidden(r.Start) || yield(r) })
+	s.dir.sought += f.seeks
 	return firstError(err, it.Close())
+}
+
+// fetchKnown is fetchTo by the directory.
+func (s *WindowStore[K, V]) fetchKnown(enc []byte, k K, from, to int64, yield func(Row[K, V]) bool) error {
+	starts, err := s.Starts(nil, enc, from, to)
+	if err != nil {
+		return err
+	}
+	all := make([]Row[K, V], 0, len(starts)) // what the loop writes is not seen
+	for _, start := range starts {
+		e, err := s.get(enc, k, start)
+		if err != nil {
+			return err
+		}
+		if e.Exists {
+			all = append(all, Row[K, V]{Key: e.Key, KeyBytes: enc, Start: start, Value: e.Value, Time: e.Time})
+		}
+	}
+	for _, r := range all {
+		if !yield(r) {
+			break
+		}
+	}
+	return nil
 }
 
 // Between implements [Window].

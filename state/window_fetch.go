@@ -6,13 +6,14 @@ import (
 )
 
 // keyFetch finds the windows of one key where windows lie by start: it seeks from one start to the next, at most two
-// seeks for each start that any key has.
+// seeks for each start that any key has. Where that is much, see directory.
 type keyFetch[K, V any] struct {
 	it       Iterator
 	pre      []byte // the shard's prefix
 	enc      []byte
 	from, to int64
 	rows     rows[K, V]
+	seeks    int
 }
 
 // run yields the key's windows, those of over in place of Pebble's.
@@ -52,6 +53,7 @@ func (f *keyFetch[K, V]) seek(start int64) (at int64, ok bool, err error) {
 	for start <= f.to {
 		buf = append(buf[:0], f.pre...)
 		buf = binary.BigEndian.AppendUint64(buf, uint64(start))
+		f.seeks++
 		if !f.it.SeekGE(append(buf, f.enc...)) {
 			return 0, false, f.it.Error()
 		}

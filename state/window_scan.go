@@ -63,7 +63,7 @@ func (s *WindowStore[K, V]) BackwardFetch(k K, from, to time.Time) iter.Seq2[ser
 		enc, err := s.encodeKey(k)
 		var all []Row[K, V]
 		if err == nil {
-			err = s.fetchTo(bytes.Clone(enc), from.UnixMilli(), to.UnixMilli(), func(r Row[K, V]) bool { all = append(all, r); return true })
+			err = s.fetchTo(bytes.Clone(enc), k, from.UnixMilli(), to.UnixMilli(), func(r Row[K, V]) bool { all = append(all, r); return true })
 		}
 		if err != nil {
 			s.noRows(err)

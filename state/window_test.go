@@ -191,6 +191,9 @@ func TestWindowModel(t *testing.T) {
 				s: openWindow(t, shard(t, db, "w", ShardOptions{Windowed: true}), serde.String, serde.Int64,
 					StoreOptions{Size: time.Second, Retention: modelRetention * time.Millisecond})}
 			for i := range int64(4000) {
+				if i == 1000 && seed%2 == 1 { // as after many fetches
+					m.s.dir.sought = soughtEnough
+				}
 				m.step(i, keys[m.r.IntN(len(keys))])
 			}
 			commit(t, db, 1, m.s)
@@ -198,6 +201,9 @@ func TestWindowModel(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.view()
+			if (m.s.dir.keys != nil) != (seed%2 == 1) {
+				t.Error("the directory is there, or is not")
+			}
 			if m.s.live > len(keys)*20 {
 				t.Errorf("%d windows are cached, of which expiry should have taken most", m.s.live)
 			}

@@ -47,9 +47,6 @@ func (n *windowNode[K, V, A]) slide(c *cursor, enc []byte, k K, v V, open int64)
 			refused = true
 			return nil
 		}
-		if err := n.st.Track(enc, start); err != nil {
-			return storeFailed(c, n.node, err)
-		}
 		return n.add(c, enc, k, v, start)
 	}
 	for _, start := range s.update {
@@ -158,9 +155,6 @@ func (n *windowNode[K, V, A]) rightOf(c *cursor, enc []byte, k K, at int64) erro
 
 // make writes a new window.
 func (n *windowNode[K, V, A]) make(c *cursor, enc []byte, k K, start int64, agg A, has bool, at int64) error {
-	if err := n.st.Track(enc, start); err != nil {
-		return storeFailed(c, n.node, err)
-	}
 	e, err := n.entry(c, enc, k, start)
 	if err != nil {
 		return unlessSkipped(err)

@@ -120,9 +120,6 @@ func arrive[K, L, R, O, A, B any](c *cursor, n *streamJoin[K, L, R, O], own *joi
 		return err
 	}
 	e, err := own.st.Entry(enc, k, c.Time)
-	if err == nil {
-		err = own.st.Track(enc, c.Time)
-	}
 	if err != nil {
 		return storeFailed(c, own.node, err)
 	}
