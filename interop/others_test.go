@@ -30,12 +30,18 @@ func TestPython(t *testing.T) {
 	}
 }
 
-// TestGoClients runs sarama and segmentio/kafka-go: every codec, groups, offset resets; sarama's rebalance and transactions, too.
+// TestGoClients runs sarama, segmentio/kafka-go and confluent-kafka-go: every codec, groups, offset resets; rebalances and transactions
+// where the client has them.
 func TestGoClients(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "goclients")
-	run(t, "goclients", nil, "go", "build", "-o", bin, ".")
-	for _, client := range []string{"sarama", "segmentio"} {
-		t.Run(client, func(t *testing.T) { run(t, "", nil, bin, client, leatBroker(t)) })
+	for _, client := range []string{"sarama", "segmentio", "confluent"} {
+		t.Run(client, func(t *testing.T) {
+			if client == "confluent" { // librdkafka comes along, compiled; to link it takes a C compiler
+				need(t, "gcc", "build-essential")
+			}
+			bin := filepath.Join(t.TempDir(), "goclients")
+			run(t, "goclients", nil, "go", "build", "-o", bin, ".")
+			run(t, "", nil, bin, client, leatBroker(t))
+		})
 	}
 }
 

@@ -1,8 +1,8 @@
-// Command goclients runs sarama and segmentio/kafka-go against a broker: goclients (sarama|segmentio) BOOTSTRAP-SERVER. It is a module of
-// its own, so that Leat does not depend on them.
+// Command goclients runs other Go clients against a broker: goclients (sarama|segmentio|confluent) BOOTSTRAP-SERVER. It is a module of
+// its own, so that Leat does not depend on them. confluent-kafka-go needs cgo.
 //
 // Each produces with every codec, reads in a group, a second member takes a part where the client shows it, resets offsets, and
-// sarama, which has them, commits and aborts transactions.
+// sarama and confluent-kafka-go, which have them, commit and abort transactions.
 package main
 
 import (
@@ -15,17 +15,14 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: goclients (sarama|segmentio) BOOTSTRAP-SERVER")
+	checks := map[string]func(ctx context.Context, addr string) error{"sarama": checkSarama, "segmentio": checkSegmentio, "confluent": checkConfluent}
+	if len(os.Args) != 3 || checks[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: goclients (sarama|segmentio|confluent) BOOTSTRAP-SERVER")
 		os.Exit(2)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
-	check := checkSarama
-	if os.Args[1] == "segmentio" {
-		check = checkSegmentio
-	}
-	if err := check(ctx, os.Args[2]); err != nil {
+	if err := checks[os.Args[1]](ctx, os.Args[2]); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
 		os.Exit(1)
 	}
