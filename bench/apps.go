@@ -78,21 +78,30 @@ func stateDir(j job) (dir string, remove func(), err error) {
 	return dir, func() { os.RemoveAll(dir) }, err
 }
 
-// runTopology runs an application of the kind over N records of Topic.
-func runTopology(ctx context.Context, j job) (sample, error) {
+// launchProbed starts an application of the kind, with its output topic and a state directory, which remove gives back.
+func launchProbed(ctx context.Context, j job) (p *probe, a *application, remove func(), err error) {
 	if err := createTopics(ctx, j.Addr, j.parts(), j.Out); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return sample{}, err
+		return nil, nil, nil, err
 	}
 	dir, remove, err := stateDir(j)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	p = newProbe(j)
+	if a, err = launch(ctx, j, p, dir); err != nil {
+		remove()
+		return nil, nil, nil, err
+	}
+	return p, a, remove, nil
+}
+
+// runTopology runs an application of the kind over N records of Topic.
+func runTopology(ctx context.Context, j job) (sample, error) {
+	p, a, remove, err := launchProbed(ctx, j)
 	if err != nil {
 		return sample{}, err
 	}
 	defer remove()
-	p := newProbe(j)
-	a, err := launch(ctx, j, p, dir)
-	if err != nil {
-		return sample{}, err
-	}
 	err = a.until(p.done)
 	return p.result, errors.Join(err, a.close())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"os"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,22 +30,11 @@ func forwarding(ctx context.Context, s settings) error {
 // forwardLoop counts by key in Pebble, without a cache of its own: for every record the count is read from an indexed batch and
 // what is below it, written there, and produced to the changelog and to the output. The batch is applied after each commit.
 func forwardLoop(ctx context.Context, j job) (sample, error) {
-	if err := createTopics(ctx, j.Addr, partitions, j.Out, j.Out+"-changelog"); err != nil {
-		return sample{}, err
-	}
-	dir, err := os.MkdirTemp("", "leat-bench-hand-")
+	h, db, remove, err := newStoreLoop(ctx, j)
 	if err != nil {
 		return sample{}, err
 	}
-	defer os.RemoveAll(dir)
-	db, err := pebble.Open(dir, handPebble())
-	if err != nil {
-		return sample{}, err
-	}
-	h, err := newHandLoop(j)
-	if err != nil {
-		return sample{}, errors.Join(err, db.Close())
-	}
+	defer remove()
 	c := &forwardCount{batch: db.NewIndexedBatch()}
 	s, err := h.run(ctx, j, func(r *kgo.Record) {
 		k, v := c.add(r.Key)

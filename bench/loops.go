@@ -125,25 +125,36 @@ func passLoop(ctx context.Context, j job) (sample, error) {
 	return h.run(ctx, j, func(r *kgo.Record) { h.produce(ctx, j.Out, r.Key, r.Value) }, nothing, nothing)
 }
 
-// countLoop counts by key with everything that is known to help: a write-back cache in slabs, one reused iterator with L6
-// filters, dirty keys sorted before the batch, and the batch applied in the background while the next interval runs.
-func countLoop(ctx context.Context, j job) (sample, error) {
+// newStoreLoop is a loop with an output topic, a changelog and a Pebble database, whose directory remove deletes.
+func newStoreLoop(ctx context.Context, j job) (h *handLoop, db *pebble.DB, remove func(), err error) {
 	if err := createTopics(ctx, j.Addr, partitions, j.Out, j.Out+"-changelog"); err != nil {
-		return sample{}, err
+		return nil, nil, nil, err
 	}
 	dir, err := os.MkdirTemp("", "leat-bench-hand-")
 	if err != nil {
-		return sample{}, err
+		return nil, nil, nil, err
 	}
-	defer os.RemoveAll(dir)
-	db, err := pebble.Open(dir, handPebble())
+	remove = func() { os.RemoveAll(dir) }
+	if db, err = pebble.Open(dir, handPebble()); err != nil {
+		remove()
+		return nil, nil, nil, err
+	}
+	if h, err = newHandLoop(j); err != nil {
+		err = errors.Join(err, db.Close())
+		remove()
+		return nil, nil, nil, err
+	}
+	return h, db, remove, nil
+}
+
+// countLoop counts by key with everything that is known to help: a write-back cache in slabs, one reused iterator with L6
+// filters, dirty keys sorted before the batch, and the batch applied in the background while the next interval runs.
+func countLoop(ctx context.Context, j job) (sample, error) {
+	h, db, remove, err := newStoreLoop(ctx, j)
 	if err != nil {
 		return sample{}, err
 	}
-	h, err := newHandLoop(j)
-	if err != nil {
-		return sample{}, err
-	}
+	defer remove()
 	c, err := newHandCount(db)
 	if err != nil {
 		return sample{}, err

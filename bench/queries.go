@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/leatstream/leat/streams"
-	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // P20: queries of a store while it is being counted into.
@@ -37,19 +36,11 @@ func querying(ctx context.Context, s settings) error {
 // queryTopology is runTopology with a goroutine that asks for the counts of random keys, RatePer a second, from the first
 // record to the last. P50 and P99 are from the call to its answer, Extra is the p99 from the moment at which it was due.
 func queryTopology(ctx context.Context, j job) (sample, error) {
-	if err := createTopics(ctx, j.Addr, j.parts(), j.Out); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return sample{}, err
-	}
-	dir, remove, err := stateDir(j)
+	p, a, remove, err := launchProbed(ctx, j)
 	if err != nil {
 		return sample{}, err
 	}
 	defer remove()
-	p := newProbe(j)
-	a, err := launch(ctx, j, p, dir)
-	if err != nil {
-		return sample{}, err
-	}
 	view, err := a.app.View(counts(j))
 	if err == nil {
 		err = a.until(p.first)
