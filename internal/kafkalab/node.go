@@ -104,6 +104,7 @@ transaction.state.log.min.isr=%[7]d
 share.coordinator.state.topic.replication.factor=%[6]d
 share.coordinator.state.topic.min.isr=%[7]d
 group.initial.rebalance.delay.ms=0
+log.segment.delete.delay.ms=1000
 `, i+1, strings.Join(voters, ","), ports[i], ports[n+i], data, n, (n+1)/2)
 }
 

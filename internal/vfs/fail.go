@@ -25,7 +25,8 @@ const (
 )
 
 // Faulty passes every operation to FS after asking the hook, whose error is returned in place of the operation. A write
-// that fails by [ShortWrite] has written half of its bytes.
+// that fails by [ShortWrite] has written half of its bytes. A sync that fails by [LostSync] leaves what it did not sync
+// as the kernel does.
 type Faulty struct {
 	FS
 	hook atomic.Pointer[func(op Op, name string) error]
@@ -39,6 +40,16 @@ func (s ShortWrite) Error() string { return "short write: " + s.Err.Error() }
 
 // Unwrap returns the cause.
 func (s ShortWrite) Unwrap() error { return s.Err }
+
+// LostSync wraps the error of a sync after which what was to be synced counts as synced, and is not: it is read as it was
+// written, and no later sync writes it, until it is written anew. Above [Mem] only.
+type LostSync struct{ Err error }
+
+// Error implements error.
+func (l LostSync) Error() string { return "lost sync: " + l.Err.Error() }
+
+// Unwrap returns the cause.
+func (l LostSync) Unwrap() error { return l.Err }
 
 // Fail sets the hook; nil lets everything pass. It may be called at any time.
 func (f *Faulty) Fail(hook func(op Op, name string) error) {
@@ -185,8 +196,14 @@ func (f *faultyFile) Truncate(size int64) error {
 }
 
 func (f *faultyFile) SyncData() error {
-	if err := f.fs.check(OpSync, f.name); err != nil {
-		return err
+	err := f.fs.check(OpSync, f.name)
+	if err == nil {
+		return f.File.SyncData()
 	}
-	return f.File.SyncData()
+	if _, lost := err.(LostSync); lost {
+		if m, ok := f.File.(*memFile); ok {
+			m.loseSync()
+		}
+	}
+	return err
 }

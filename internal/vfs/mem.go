@@ -428,6 +428,15 @@ func (f *memFile) SyncData() error {
 	return nil
 }
 
+// loseSync forgets what is to be synced, as the kernel does when it cannot write it: it is still read.
+func (f *memFile) loseSync() {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if f.n != nil {
+		f.n.pending = nil
+	}
+}
+
 // Close implements io.Closer.
 func (f *memFile) Close() error {
 	f.fs.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"syscall"
 	"time"
 )
 
@@ -76,6 +77,12 @@ var ErrLocked = errors.New("vfs: file is locked by another process")
 
 // zeros is what Preallocate writes.
 var zeros [64 << 10]byte
+
+// IsFull reports whether err says that there is no space, or that the file must not become larger: nothing is lost, and it may
+// pass.
+func IsFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}
 
 // Preallocate writes n zero bytes at off. Real zeros rather than fallocate: syncing a write into an extent that was
 // never written needs a journal entry as well, and costs what growing costs.
