@@ -2,6 +2,7 @@ package registry
 
 import (
 	"crypto/tls"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -95,6 +96,59 @@ func TestUsers(t *testing.T) {
 		}
 		if (a.header.Get("WWW-Authenticate") != "") != (q.want == 401) {
 			t.Errorf("%s %s as %v: WWW-Authenticate is %q", q.method, q.path, q.who, a.header.Get("WWW-Authenticate"))
+		}
+	}
+}
+
+// TestStrangersPages asks as a browser does for a page of another site, and for one of its own.
+func TestStrangersPages(t *testing.T) {
+	c := newCluster(t)
+	s, err := Start(t.Context(), Config{Listen: "127.0.0.1:0", Brokers: c.ListenAddrs(), Unfenced: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, q := range []struct {
+		method, header, value string
+		want                  int
+	}{
+		{"POST", "Origin", "http://evil.example", 403},
+		{"POST", "Sec-Fetch-Site", "cross-site", 403},
+		{"POST", "Sec-Fetch-Site", "same-origin", 200},
+		{"POST", "Origin", "http://" + s.Addr(), 200},
+		{"GET", "Origin", "http://evil.example", 200},
+	} {
+		path, body := "/subjects", ""
+		if q.method == "POST" {
+			path, body = "/subjects/s/versions", schemaBody(`"int"`)
+		}
+		if a := do(t, s, q.method, path, body, q.header, q.value); a.status != q.want {
+			t.Errorf("%s with %s %s: %d %s, want %d", q.method, q.header, q.value, a.status, a.body, q.want)
+		}
+	}
+}
+
+// TestRebinding asks as a browser does for a page whose name was made to resolve to the registry's address, and under names of its own.
+func TestRebinding(t *testing.T) {
+	c := newCluster(t)
+	s, err := Start(t.Context(), Config{Listen: "127.0.0.1:0", Brokers: c.ListenAddrs(), Unfenced: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for host, want := range map[string]int{"evil.example:8081": 403, "127.0.0.1.evil.example": 403, "localhost:8081": 200, "Localhost": 200, "[::1]:8081": 200, "10.0.0.1": 200} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+s.Addr()+"/subjects", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		resp, err := httpClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("as %s: %d, want %d", host, resp.StatusCode, want)
 		}
 	}
 }

@@ -89,7 +89,7 @@ func TestBrokerRestarts(t *testing.T) {
 	dir := t.TempDir()
 	b := startBroker(t, broker.Config{Dir: dir, Listen: []string{"127.0.0.1:0"}})
 	addr := b.Addr()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	s, err := registry.Start(ctx, registry.Config{Brokers: []string{addr}, WriteTimeout: 15 * time.Second})
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/internal/txnclient"
 )
 
 // errFenced is wrapped by the error of a write after another registry has taken the topic over.
@@ -83,9 +85,9 @@ func (p *producer) transact(ctx context.Context, records []*kgo.Record) (int64, 
 	if err := results.FirstErr(); err != nil {
 		// What was written so far must not stay open: it would hold all readers up until the transaction times out. If
 		// this fails too, the next client's InitProducerId ends it.
-		return 0, errors.Join(err, p.client.EndTransaction(ctx, kgo.TryAbort))
+		return 0, errors.Join(err, txnclient.End(ctx, p.client, kgo.TryAbort))
 	}
-	return results[len(results)-1].Record.Offset, p.client.EndTransaction(ctx, kgo.TryCommit)
+	return results[len(results)-1].Record.Offset, txnclient.End(ctx, p.client, kgo.TryCommit)
 }
 
 // close gives the client up.

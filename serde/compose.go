@@ -102,6 +102,45 @@ func (jsonSerde[T]) Decode(at Place, data []byte) (T, error) {
 	return v, nil
 }
 
+// Of makes a serde of two functions, for a format of one's own. add appends the encoding of v to dst and keeps neither; read
+// reads one value, and copies what it keeps of data. Both are called by several goroutines at once. An error of theirs is given
+// with its place. format is the format's name ([Formatted]); empty: it has none.
+func Of[T any](format string, add func(dst []byte, v T) ([]byte, error), read func(data []byte) (T, error)) Serde[T] {
+	return ofFuncs[T]{format, add, read}
+}
+
+type ofFuncs[T any] struct {
+	format string
+	add    func(dst []byte, v T) ([]byte, error)
+	read   func(data []byte) (T, error)
+}
+
+func (s ofFuncs[T]) Append(dst []byte, at Place, v T) ([]byte, error) {
+	out, err := s.add(dst, v)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("encode %s%s: %w", at, s.as(), err)
+	case out == nil: // which would be null
+		return dst, nil
+	}
+	return out, nil
+}
+
+func (s ofFuncs[T]) Decode(at Place, data []byte) (T, error) {
+	v, err := s.read(data)
+	if err != nil {
+		return *new(T), fmt.Errorf("decode %s%s: %w", at, s.as(), err)
+	}
+	return v, nil
+}
+
+func (s ofFuncs[T]) as() string {
+	if s.format == "" {
+		return ""
+	}
+	return " as " + s.format
+}
+
 // WindowedKey is a key within a window of time. A time window is half-open, [Start, End); a session window contains
 // both ends. streams.Windowed is an alias of it.
 type WindowedKey[K any] struct {

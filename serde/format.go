@@ -48,6 +48,9 @@ func (n nullable[T]) Format() string { return FormatOf(n.of) }
 // Format is "json", whatever the type.
 func (jsonSerde[T]) Format() string { return "json" }
 
+// Format is what it was made with.
+func (s ofFuncs[T]) Format() string { return s.format }
+
 // Format is "windowed(key, size)".
 func (w windowed[K]) Format() string { return around("windowed", w.key, ", "+w.size.String()) }
 

@@ -2,7 +2,7 @@
 //
 // A [Serde] stands on a boundary: a source, a sink, a store, a repartition topic. The ready-made ones ([String],
 // [Bytes], [Int64], [Float64], …) write the bytes that Apache Kafka's own serializers write, so that programs in other
-// languages read them; [JSON] serves any type that encoding/json knows; [Nullable] makes null a value of the type;
+// languages read them; [JSON] serves any type that encoding/json knows, [Of] any with two functions; [Nullable] makes null a value of the type;
 // [Windowed] and [SessionWindowed] write windowed keys as Kafka Streams does. [For] finds the serde of a type that
 // needs no declaration. The package imports nothing but the standard library.
 //

@@ -88,6 +88,44 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+func TestOf(t *testing.T) {
+	odd := errors.New("odd")
+	points := serde.Of("point", func(dst []byte, p [2]byte) ([]byte, error) {
+		if p[0] == 13 {
+			return nil, odd
+		}
+		return append(dst, p[:]...), nil
+	}, func(data []byte) (p [2]byte, err error) {
+		if len(data) != 2 {
+			return [2]byte{1}, odd
+		}
+		return [2]byte(data), nil
+	})
+	check(t, points, [2]byte{'x', 'y'}, "xy")
+	_, err := points.Append([]byte{}, at, [2]byte{13})
+	if want := `encode value of topic "orders" as point: odd`; !errors.Is(err, odd) || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	p, err := points.Decode(at, []byte("xyz"))
+	if want := `decode value of topic "orders" as point: odd`; !errors.Is(err, odd) || err.Error() != want || p != [2]byte{} {
+		t.Errorf("got %v, %v; want %s", p, err, want)
+	}
+	if f := serde.FormatOf(points); f != "point" {
+		t.Errorf("format %q", f)
+	}
+	// What has nothing to write is empty, and not null: a tombstone has to be asked for.
+	nothing := serde.Of("", func([]byte, bool) ([]byte, error) { return nil, nil }, func([]byte) (bool, error) { return false, odd })
+	if b, err := nothing.Append([]byte{}, at, true); b == nil || err != nil {
+		t.Errorf("nothing to write is %v, %v; want no bytes, which is not null", b, err)
+	}
+	if _, err := nothing.Decode(at, []byte{}); err == nil || err.Error() != `decode value of topic "orders": odd` {
+		t.Error(err)
+	}
+	if n, err := serde.Nullable(points).Append([]byte{}, at, nil); n != nil || err != nil {
+		t.Errorf("null is %v, %v", n, err)
+	}
+}
+
 func TestNullable(t *testing.T) {
 	s := serde.Nullable(serde.Int32)
 	if got, err := s.Append([]byte{}, at, nil); got != nil || err != nil {

@@ -24,6 +24,9 @@ const (
 	main = base + "schema.json"
 	// maxDepth bounds how deeply a schema may nest.
 	maxDepth = 256
+	// maxNodes bounds the objects, and the values true and false, in a schema with all that it refers to: each may be a schema of its own,
+	// and the time to compile them grows with their square, to seconds at this bound.
+	maxNodes = 30_000
 )
 
 // Schema is one document.
@@ -42,7 +45,8 @@ type Dependency struct{ Name, Text string }
 func Parse(text string, deps []Dependency) (*Schema, error) {
 	s := &Schema{others: make(map[string]any)}
 	var err error
-	if s.doc, err = decode(text); err != nil {
+	nodes := 0
+	if s.doc, err = decode(text, &nodes); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSchema, err)
 	}
 	var b bytes.Buffer
@@ -57,7 +61,7 @@ func Parse(text string, deps []Dependency) (*Schema, error) {
 		return nil, fmt.Errorf("%w: %w", ErrSchema, err)
 	}
 	for _, d := range deps {
-		if s.others[d.Name], err = decode(d.Text); err != nil {
+		if s.others[d.Name], err = decode(d.Text, &nodes); err != nil {
 			return nil, fmt.Errorf("%w: reference %q: %w", ErrSchema, d.Name, err)
 		}
 	}
@@ -84,7 +88,8 @@ func (l loader) Load(address string) (any, error) {
 	return nil, fmt.Errorf("no schema reference has the name %q", name)
 }
 
-func decode(text string) (any, error) {
+// decode reads one document and adds what it has to nodes.
+func decode(text string, nodes *int) (any, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
 	var v any
@@ -99,23 +104,29 @@ func decode(text string) (any, error) {
 	default:
 		return nil, errors.New("a schema is an object, true or false")
 	}
-	return v, checkDepth(v, 0)
+	return v, checkSize(v, 0, nodes)
 }
 
-func checkDepth(v any, depth int) error {
+func checkSize(v any, depth int, nodes *int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("it nests more than %d levels deep", maxDepth)
+	}
+	switch v.(type) {
+	case map[string]any, bool:
+		if *nodes++; *nodes > maxNodes {
+			return fmt.Errorf("it has, with what it refers to, more than %d schemas", maxNodes)
+		}
 	}
 	switch v := v.(type) {
 	case map[string]any:
 		for _, x := range v {
-			if err := checkDepth(x, depth+1); err != nil {
+			if err := checkSize(x, depth+1, nodes); err != nil {
 				return err
 			}
 		}
 	case []any:
 		for _, x := range v {
-			if err := checkDepth(x, depth+1); err != nil {
+			if err := checkSize(x, depth+1, nodes); err != nil {
 				return err
 			}
 		}

@@ -93,11 +93,15 @@ func TestParse(t *testing.T) {
 		"missing reference": `{"$ref":"money.json"}`,
 		"from elsewhere":    `{"$ref":"http://127.0.0.1:1/x.json"}`,
 		"from a file":       `{"$ref":"file:///etc/passwd"}`,
+		"many":              `{"anyOf":[` + strings.Repeat("true,", maxNodes) + `true]}`,
 		"deep":              strings.Repeat(`{"not":`, 5000) + `{}` + strings.Repeat(`}`, 5000),
 	} {
 		if _, err := Parse(text, nil); !errors.Is(err, ErrSchema) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if _, err := Parse(`{"$ref":"many"}`, []Dependency{{"many", `{"anyOf":[` + strings.Repeat("true,", maxNodes) + `true]}`}}); !errors.Is(err, ErrSchema) {
+		t.Errorf("many in a reference: %v", err)
 	}
 }
 
