@@ -248,10 +248,78 @@ func TestListsShowWhatOneMaySee(t *testing.T) {
 	if len(of.Groups) != 1 || len(of.Groups[0].Topics) != 1 || of.Groups[0].Topics[0].Topic != "t" {
 		t.Errorf("offsets of all topics: %+v", of.Groups)
 	}
+	named := []kmsg.OffsetFetchRequestGroupTopic{{Topic: "hidden", Partitions: []int32{0}}}
+	of = do[*kmsg.OffsetFetchResponse](r, &kmsg.OffsetFetchRequest{Groups: []kmsg.OffsetFetchRequestGroup{{Group: "g", MemberEpoch: -1, Topics: named}}}, 8)
+	if p := of.Groups[0].Topics[0].Partitions[0]; p.ErrorCode != topicDenied || p.Metadata == nil || *p.Metadata != "" {
+		t.Errorf("offsets of a hidden topic: %+v, want metadata that is empty, not null", p)
+	}
 	b.authorizer.Change([]auth.Binding{onTopic(opCreate), onTopic(opWrite)}, nil)
 	md := do[*kmsg.MetadataResponse](r, &kmsg.MetadataRequest{IncludeTopicAuthorizedOperations: true, IncludeClusterAuthorizedOperations: true}, 9)
 	if want := int32(1<<opDescribe | 1<<opCreate | 1<<opWrite); md.Topics[0].AuthorizedOperations != want || md.AuthorizedOperations != 0 {
 		t.Errorf("operations %b and %b, want %b and none", md.Topics[0].AuthorizedOperations, md.AuthorizedOperations, want)
+	}
+}
+
+// A pattern of topics matches those that one may see, as rights come and go.
+func TestPatternsMatchWhatOneMaySee(t *testing.T) {
+	b, r := authorized(t)
+	root := login(t, b, "root", "r")
+	for _, name := range []string{"t", "hidden"} {
+		do[*kmsg.CreateTopicsResponse](root, &kmsg.CreateTopicsRequest{Topics: []kmsg.CreateTopicsRequestTopic{{Topic: name, NumPartitions: 1, ReplicationFactor: 1}}}, 7)
+	}
+	b.authorizer.Change([]auth.Binding{onGroup(opRead)}, nil)
+	epoch, regex := int32(0), "t|hidden"
+	beat := func() (names []string) {
+		t.Helper()
+		resp := do[*kmsg.ConsumerGroupHeartbeatResponse](r, &kmsg.ConsumerGroupHeartbeatRequest{Group: "g", MemberID: "m", MemberEpoch: epoch, RebalanceTimeoutMillis: 1000,
+			SubscribedTopicRegex: &regex, Topics: []kmsg.ConsumerGroupHeartbeatRequestTopic{}}, 1)
+		if resp.ErrorCode != 0 || resp.Assignment == nil {
+			t.Fatalf("%+v", resp)
+		}
+		epoch = resp.MemberEpoch
+		for _, a := range resp.Assignment.Topics {
+			name, _ := b.topicName(a.TopicID)
+			names = append(names, name)
+		}
+		return names
+	}
+	if got := beat(); len(got) != 0 {
+		t.Errorf("without a right to see one, %v", got)
+	}
+	b.authorizer.Change([]auth.Binding{onTopic(opDescribe)}, nil)
+	if got := beat(); !slices.Equal(got, []string{"t"}) {
+		t.Errorf("with the right to see t, %v", got)
+	}
+	b.authorizer.Change(nil, []auth.Binding{onTopic(opDescribe)})
+	if got := beat(); len(got) != 0 {
+		t.Errorf("without that right again, %v", got)
+	}
+}
+
+// Old versions are told of a denial where they have a place for it.
+func TestDenialsInOldVersions(t *testing.T) {
+	b, r := authorized(t)
+	elect := &kmsg.ElectLeadersRequest{Topics: []kmsg.ElectLeadersRequestTopic{{Topic: "t", Partitions: []int32{0}}}}
+	if got := do[*kmsg.ElectLeadersResponse](r, elect, 0).Topics; len(got) != 1 || got[0].Partitions[0].ErrorCode != clusterDenied {
+		t.Errorf("elect v0: %+v", got)
+	}
+	offsets := &kmsg.OffsetFetchRequest{Group: "g", Topics: []kmsg.OffsetFetchRequestTopic{{Topic: "t", Partitions: []int32{0}}}}
+	if got := do[*kmsg.OffsetFetchResponse](r, offsets, 1).Topics; len(got) != 1 || got[0].Partitions[0].ErrorCode != groupDenied || got[0].Partitions[0].Metadata == nil {
+		t.Errorf("offsets v1: %+v", got)
+	}
+	fetch := &kmsg.FetchRequest{Topics: []kmsg.FetchRequestTopic{{Partitions: []kmsg.FetchRequestTopicPartition{{}}}}}
+	for v, want := range map[int16]int16{12: topicDenied, 13: kerr.UnknownTopicID.Code} { // the empty name is one that is denied, too
+		if got := do[*kmsg.FetchResponse](r, fetch, v).Topics; len(got) != 1 || got[0].Partitions[0].ErrorCode != want {
+			t.Errorf("fetch of no name, v%d: %+v", v, got)
+		}
+	}
+	b.authorizer.Change([]auth.Binding{onKafka(opClusterAction)}, nil)
+	epochs := &kmsg.OffsetForLeaderEpochRequest{ReplicaID: -1, Topics: []kmsg.OffsetForLeaderEpochRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetForLeaderEpochRequestTopicPartition{{}}}}}
+	if got := do[*kmsg.OffsetForLeaderEpochResponse](r, epochs, 4).Topics; len(got) != 1 || got[0].Partitions[0].ErrorCode == topicDenied {
+		t.Errorf("epochs with ClusterAction: %+v", got)
+	}
+	if got := do[*kmsg.OffsetFetchResponse](r, offsets, 7); got.ErrorCode != groupDenied || len(got.Topics) != 0 {
+		t.Errorf("offsets v7: %+v", got)
 	}
 }
 

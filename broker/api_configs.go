@@ -22,6 +22,9 @@ type configEntry struct {
 	levels []configLevel
 }
 
+// hidden reports whether a configuration is left out of descriptions.
+func (e configEntry) hidden() bool { return e.def.Hidden && e.source == kmsg.ConfigSourceDefaultConfig }
+
 type configLevel struct {
 	name, value string
 	source      kmsg.ConfigSource
@@ -71,14 +74,20 @@ func (b *Broker) brokerConfigs() []configEntry {
 	}
 	for _, p := range properties {
 		levels := b.propertyLevels(p)
-		out = append(out, configEntry{meta.Definition{Name: p.name, Type: p.kind}, levels[0].value, levels[0].source, true, levels})
+		_, live := p.live()
+		out = append(out, configEntry{meta.Definition{Name: p.name, Type: p.kind}, levels[0].value, levels[0].source, !live, levels})
 	}
 	slices.SortFunc(out, func(x, y configEntry) int { return strings.Compare(x.def.Name, y.def.Name) })
 	return out
 }
 
-// propertyLevels are a property's value, as Kafka says it: static if it is not the default, and the default.
+// propertyLevels are a property's value, as Kafka says it: what has been set at run time, static if it is not the default, and the default.
 func (b *Broker) propertyLevels(p property) (levels []configLevel) {
+	if _, live := p.live(); live {
+		if v, ok := b.meta.BrokerConfigs()[p.name]; ok {
+			levels = append(levels, configLevel{p.name, v, kmsg.ConfigSourceDynamicDefaultBrokerConfig})
+		}
+	}
 	value, usual := p.get(&b.cfg), p.get(&b.usual)
 	if value != usual {
 		levels = append(levels, configLevel{p.name, value, kmsg.ConfigSourceStaticBrokerConfig})
@@ -101,7 +110,10 @@ func serveDescribeConfigs(b *Broker, c *conn, r *request) (response, error) {
 		entries, err := b.describeResource(rr.ResourceType, rr.ResourceName)
 		dr.ErrorCode, dr.ErrorMessage = errorCode(err), errorText(err)
 		for _, e := range entries {
-			if rr.ConfigNames == nil || slices.Contains(rr.ConfigNames, e.def.Name) {
+			if e.hidden() {
+				continue
+			}
+			if len(rr.ConfigNames) == 0 || slices.Contains(rr.ConfigNames, e.def.Name) {
 				dr.Configs = append(dr.Configs, describedConfig(e, req))
 			}
 		}
@@ -167,6 +179,12 @@ func describedConfig(e configEntry, req *kmsg.DescribeConfigsRequest) kmsg.Descr
 	return dc
 }
 
+// configResource is what configurations are of.
+type configResource struct {
+	kind kmsg.ConfigResourceType
+	name string
+}
+
 // configChange is one step of an incremental change.
 type configChange struct {
 	name  string
@@ -179,12 +197,16 @@ type configChange struct {
 func serveAlterConfigs(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.AlterConfigsRequest)
 	resp := kmsg.NewPtrAlterConfigsResponse()
-	for _, rr := range req.Resources {
+	for rr, err := range eachOnce(req.Resources, func(r *kmsg.AlterConfigsRequestResource) configResource {
+		return configResource{r.ResourceType, r.ResourceName}
+	}) {
 		var steps []configChange
 		for _, rc := range rr.Configs {
 			steps = append(steps, configChange{rc.Name, kmsg.IncrementalAlterConfigOpSet, rc.Value})
 		}
-		err := b.alterResource(rr.ResourceType, rr.ResourceName, steps, true, req.ValidateOnly)
+		if err == nil {
+			err = b.alterResource(rr.ResourceType, rr.ResourceName, steps, true, req.ValidateOnly)
+		}
 		ar := kmsg.NewAlterConfigsResponseResource()
 		ar.ResourceType, ar.ResourceName = rr.ResourceType, rr.ResourceName
 		ar.ErrorCode, ar.ErrorMessage = errorCode(err), errorText(err)
@@ -199,12 +221,16 @@ func serveAlterConfigs(b *Broker, c *conn, r *request) (response, error) {
 func serveIncrementalAlterConfigs(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.IncrementalAlterConfigsRequest)
 	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
-	for _, rr := range req.Resources {
+	for rr, err := range eachOnce(req.Resources, func(r *kmsg.IncrementalAlterConfigsRequestResource) configResource {
+		return configResource{r.ResourceType, r.ResourceName}
+	}) {
 		var steps []configChange
 		for _, rc := range rr.Configs {
 			steps = append(steps, configChange{rc.Name, rc.Op, rc.Value})
 		}
-		err := b.alterResource(rr.ResourceType, rr.ResourceName, steps, false, req.ValidateOnly)
+		if err == nil {
+			err = b.alterResource(rr.ResourceType, rr.ResourceName, steps, false, req.ValidateOnly)
+		}
 		ar := kmsg.NewIncrementalAlterConfigsResponseResource()
 		ar.ResourceType, ar.ResourceName = rr.ResourceType, rr.ResourceName
 		ar.ErrorCode, ar.ErrorMessage = errorCode(err), errorText(err)
@@ -237,7 +263,10 @@ func (b *Broker) alterResource(t kmsg.ConfigResourceType, name string, steps []c
 			set[e.def.Name] = e.value
 		}
 	}
-	for _, s := range steps {
+	for s, err := range eachOnce(steps, func(s *configChange) string { return s.name }) {
+		if err != nil {
+			return err
+		}
 		e, ok := known[s.name]
 		if !ok {
 			return refuse(kerr.InvalidConfig, "unknown config name: %s", s.name)
@@ -245,14 +274,18 @@ func (b *Broker) alterResource(t kmsg.ConfigResourceType, name string, steps []c
 		if e.fixed {
 			return refuse(kerr.InvalidRequest, "cannot change %s while the broker runs", s.name)
 		}
-		if err := b.applyStep(set, e, s); err != nil {
+		if err := b.applyStep(set, e, *s); err != nil {
 			return err
 		}
 	}
-	if t == kmsg.ConfigResourceTypeGroupConfig {
-		if err := b.checkGroupConfigs(name, set); err != nil {
-			return err
-		}
+	switch t {
+	case kmsg.ConfigResourceTypeGroupConfig:
+		err = b.checkGroupConfigs(name, set)
+	case kmsg.ConfigResourceTypeTopic:
+		err = b.checkLags(set)
+	}
+	if err != nil {
+		return err
 	}
 	switch {
 	case validateOnly:
@@ -272,7 +305,7 @@ func (b *Broker) applyStep(set map[string]string, e configEntry, s configChange)
 		return nil
 	}
 	if s.value == nil {
-		return refuse(kerr.InvalidConfig, "configuration %s has no value", s.name)
+		return refuse(kerr.InvalidRequest, "configuration %s has no value", s.name)
 	}
 	value := *s.value
 	if s.op == kmsg.IncrementalAlterConfigOpAppend || s.op == kmsg.IncrementalAlterConfigOpSubtract {
@@ -299,6 +332,11 @@ func (b *Broker) checkValue(def meta.Definition, value string) error {
 	for _, d := range meta.Definitions() { // a broker configuration is checked as the topic configuration that inherits it
 		if d.Name == def.Name || d.Broker == def.Name {
 			return b.checkConfig(d.Name, value)
+		}
+	}
+	for _, p := range properties {
+		if p.name == def.Name {
+			return b.checkLive(p, value)
 		}
 	}
 	if err := def.Check(value); err != nil {
@@ -335,6 +373,7 @@ func (b *Broker) setBrokerConfigs(configs map[string]string) error {
 	if err := b.meta.SetBrokerConfigs(maps.Clone(configs)); err != nil {
 		return err
 	}
+	b.relive()
 	for _, t := range b.topics.Load().byName {
 		if err := b.configureLogs(t); err != nil {
 			return err

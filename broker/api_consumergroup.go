@@ -17,11 +17,11 @@ func serveConsumerGroupHeartbeat(b *Broker, c *conn, r *request) (response, erro
 	if b.cfg.DisableConsumerProtocol {
 		return answer(&kmsg.ConsumerGroupHeartbeatResponse{Version: r.body.GetVersion(), ErrorCode: kerr.UnsupportedVersion.Code}), nil
 	}
-	return pending(b.groups.ConsumerHeartbeat(r.body.(*kmsg.ConsumerGroupHeartbeatRequest), groupClient(c, r))), nil
+	return pending(b.groups.ConsumerHeartbeat(r.body.(*kmsg.ConsumerGroupHeartbeatRequest), groupClient(c, r), b.sees(c))), nil
 }
 
 // ConsumerGroupDescribe (key 69), versions 0–1. Ignored: authorized operations. Errors per group: GROUP_ID_NOT_FOUND (also for classic
-// groups, upon which Java's admin client asks with DescribeGroups), UNSUPPORTED_VERSION (Config.DisableConsumerProtocol).
+// groups, upon which Java's admin client asks with DescribeGroups), INVALID_GROUP_ID, UNSUPPORTED_VERSION (Config.DisableConsumerProtocol).
 func serveConsumerGroupDescribe(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.ConsumerGroupDescribeRequest)
 	resp := kmsg.NewPtrConsumerGroupDescribeResponse()

@@ -46,9 +46,13 @@ const longestFetchWait = 5 * time.Minute
 // passed, or a partition has an error. Records are read straight into the response. At least one whole batch is returned however
 // small MaxBytes is; otherwise whole batches within the limits, partitions in request order. Topic ids from v13 on.
 // Sessions (v7+): see fetchSessions; a client that cannot have one is answered completely, with session id 0.
-// Ignored: rack, replica id (nobody replicates from here). Errors: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID,
+// Ignored: rack, replica id and last fetched epoch (nobody replicates from here). Errors: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID,
 // OFFSET_OUT_OF_RANGE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR; of the whole request
 // FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
+//
+// The steps: decode, the session (which makes an incremental request whole), resolve, authorize, in here; then pendingFetch.await:
+// wait for enough, read, the session again (which leaves out what the client knows); then fetchResponse.appendTo, which encodes. The
+// record bytes lie in one pooled buffer from the read to the write.
 func serveFetch(b *Broker, c *conn, r *request) (response, error) {
 	req, err := decodeFetch(r.raw, r.version, b.cfg.MaxRequestPartitions)
 	if err != nil {
@@ -60,7 +64,7 @@ func serveFetch(b *Broker, c *conn, r *request) (response, error) {
 	req.maxBytes = min(req.maxBytes, c.fetchLimit(r.clientID))
 	table := b.topics.Load()
 	resolveFetch(table, req, r.version)
-	b.authorizeFetch(c, table, req)
+	b.authorizeFetch(c, table, req, r.version < 13)
 	return &pendingFetch{b, req, table, r.received}, nil
 }
 
@@ -152,7 +156,7 @@ func resolveFetch(table *topicTable, req *fetchRequest, v int16) {
 			p := &parts[j]
 			var ok bool
 			if p.log, ok = t.partition(p.index); ok {
-				p.code = checkEpoch(p.log, p.epoch)
+				p.code = leads(p.log, p.epoch)
 			} else if p.code = missing; t != nil {
 				p.code = kerr.UnknownTopicOrPartition.Code
 			}
@@ -160,6 +164,14 @@ func resolveFetch(table *topicTable, req *fetchRequest, v int16) {
 		}
 		parts = parts[ft.count:]
 	}
+}
+
+// leads is what is wrong with asking a partition, for a client that believes in a leader epoch; 0: nothing.
+func leads(l *log.Log, epoch int32) int16 {
+	if l.Online() != nil {
+		return kerr.KafkaStorageError.Code
+	}
+	return checkEpoch(l, epoch)
 }
 
 // checkEpoch compares the leader epoch a client believes in with the partition's.
@@ -188,11 +200,12 @@ func (p *pendingFetch) await(ctx context.Context) (reply, error) {
 	return p.b.readFetch(ctx, p.req)
 }
 
-// wait returns when there is enough to read, the time is over, or something is wrong.
+// wait returns when there is enough to read, the time is over, or something is wrong. A request without partitions waits for nothing:
+// that is how a consumer that closes gives its session up, and it waits for the answer.
 func (p *pendingFetch) wait(ctx context.Context) error {
 	req := p.req
 	deadline := p.received.Add(req.maxWait)
-	if req.failed || p.enough() || !time.Now().Before(deadline) {
+	if req.failed || len(req.parts) == 0 || p.enough() || !time.Now().Before(deadline) {
 		return nil
 	}
 	w := log.NewWaiter()
@@ -304,6 +317,7 @@ func (b *Broker) readParts(req *fetchRequest, buf []byte) {
 	for i := range req.parts {
 		p := &req.parts[i]
 		if p.code != 0 {
+			p.bounds = log.Bounds{LogStart: -1, LastStable: -1, HighWatermark: -1}
 			continue
 		}
 		res, err := p.log.Read(log.ReadOptions{
@@ -388,7 +402,7 @@ func (f *fetchResponse) appendTo(out *outFrame) {
 		}
 		out.buf = wire.AppendCount(out.buf, flexible, t.count)
 		for j := range parts[:t.count] {
-			appendFetchPart(out, &parts[j], f.req.committed, v, flexible)
+			encodeFetchPart(out, &parts[j], f.req.committed, v, flexible)
 		}
 		parts = parts[t.count:]
 		out.buf = wire.AppendTags(out.buf, flexible)
@@ -396,17 +410,13 @@ func (f *fetchResponse) appendTo(out *outFrame) {
 	out.buf = wire.AppendTags(out.buf, flexible)
 }
 
-func appendFetchPart(out *outFrame, p *fetchPart, committed bool, v int16, flexible bool) {
+func encodeFetchPart(out *outFrame, p *fetchPart, committed bool, v int16, flexible bool) {
 	dst := wire.AppendInt32(out.buf, p.index)
 	dst = wire.AppendInt16(dst, p.code)
-	bounds := p.bounds
-	if p.code != 0 && p.log == nil {
-		bounds = log.Bounds{LogStart: -1, LastStable: -1, HighWatermark: -1}
-	}
-	dst = wire.AppendInt64(dst, bounds.HighWatermark)
-	dst = wire.AppendInt64(dst, bounds.LastStable)
+	dst = wire.AppendInt64(dst, p.bounds.HighWatermark)
+	dst = wire.AppendInt64(dst, p.bounds.LastStable)
 	if v >= 5 {
-		dst = wire.AppendInt64(dst, bounds.LogStart)
+		dst = wire.AppendInt64(dst, p.bounds.LogStart)
 	}
 	if !committed {
 		dst = wire.AppendNullArray(dst, flexible)

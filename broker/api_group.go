@@ -60,9 +60,9 @@ func serveListGroups(b *Broker, _ *conn, r *request) (response, error) {
 // commit offsets to it), COORDINATOR_NOT_AVAILABLE.
 func serveDeleteGroups(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.DeleteGroupsRequest)
-	waits := make([]group.Pending[*kmsg.DeleteGroupsResponseGroup], len(req.Groups))
-	for i, id := range req.Groups {
-		waits[i] = b.groups.Delete(id)
+	var waits []group.Pending[*kmsg.DeleteGroupsResponseGroup]
+	for id := range eachOnce(req.Groups, func(id *string) string { return *id }) {
+		waits = append(waits, b.groups.Delete(*id))
 	}
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		resp := kmsg.NewPtrDeleteGroupsResponse()

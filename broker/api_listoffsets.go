@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -52,7 +53,8 @@ func listedOffset(ctx context.Context, t *topic, rp kmsg.ListOffsetsRequestTopic
 		return lp
 	}
 	if rp.Timestamp == tsLatest {
-		if err := l.WaitSynced(ctx, l.Bounds().End); err != nil {
+		err := l.WaitSynced(ctx, l.Bounds().End)
+		if err != nil && (ctx.Err() != nil || errors.Is(err, log.ErrClosed) || errors.Is(err, log.ErrDeleted)) { // else the disk failed: what is below the high watermark can be read
 			lp.ErrorCode = errorCode(err)
 			return lp
 		}
@@ -75,7 +77,7 @@ func (t *topic) led(partition, epoch int32) (l *log.Log, code int16) {
 	if !ok {
 		return nil, kerr.UnknownTopicOrPartition.Code
 	}
-	return l, checkEpoch(l, epoch)
+	return l, leads(l, epoch)
 }
 
 func findOffset(l *log.Log, ts int64, committed bool, version int16) (log.TimeOffset, error) {
@@ -151,6 +153,7 @@ func serveDescribeProducers(b *Broker, c *conn, r *request) (response, error) {
 				dt.Partitions = append(dt.Partitions, dp)
 				continue
 			}
+			dp.ErrorCode = errorCode(l.Online())
 			for _, info := range l.Producers() {
 				ap := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
 				ap.ProducerID, ap.ProducerEpoch = info.ProducerID, int32(info.Epoch)

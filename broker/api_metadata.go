@@ -107,21 +107,26 @@ func (b *Broker) topicMetadata(t *topic) kmsg.MetadataResponseTopic {
 		mp.Partition = int32(p)
 		mp.Leader, mp.LeaderEpoch = b.cfg.NodeID, l.LeaderEpoch()
 		mp.Replicas, mp.ISR = nodes, nodes
+		if l.Online() != nil { // so that producers without keys turn to other partitions
+			mp.ErrorCode, mp.Leader, mp.LeaderEpoch, mp.OfflineReplicas = kerr.LeaderNotAvailable.Code, -1, -1, nodes
+		}
 		mt.Partitions[p] = mp
 	}
 	return mt
 }
 
 // DescribeCluster (key 60), versions 0–2. Ignored: authorized operations, fenced brokers (there are none).
-// Errors: UNSUPPORTED_ENDPOINT_TYPE for controllers.
+// Errors: MISMATCHED_ENDPOINT_TYPE for controllers, UNSUPPORTED_ENDPOINT_TYPE for what is neither.
 func serveDescribeCluster(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.DescribeClusterRequest)
 	resp := kmsg.NewPtrDescribeClusterResponse()
 	resp.ClusterID = b.meta.ClusterID()
 	resp.ClusterAuthorizedOperations = noOperations
 	if req.Version >= 1 && req.EndpointType != 1 {
-		resp.EndpointType = req.EndpointType
 		resp.ErrorCode = kerr.UnsupportedEndpointType.Code
+		if req.EndpointType == 2 { // controllers
+			resp.ErrorCode = kerr.MismatchedEndpointType.Code
+		}
 		resp.ErrorMessage = kmsg.StringPtr("there are no controllers to describe")
 		return answer(resp), nil
 	}
@@ -192,6 +197,9 @@ func (b *Broker) describedTopic(name string, from int32, limit int) kmsg.Describ
 		dp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		dp.Partition, dp.LeaderID, dp.LeaderEpoch = p, b.cfg.NodeID, t.parts[p].LeaderEpoch()
 		dp.Replicas, dp.ISR = nodes, nodes
+		if t.parts[p].Online() != nil {
+			dp.ErrorCode, dp.LeaderID, dp.LeaderEpoch, dp.OfflineReplicas = kerr.LeaderNotAvailable.Code, -1, -1, nodes
+		}
 		dp.EligibleLeaderReplicas, dp.LastKnownELR = []int32{}, []int32{} // Java's tools do not stand the null that the schema allows
 		dt.Partitions = append(dt.Partitions, dp)
 	}

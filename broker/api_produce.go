@@ -43,6 +43,9 @@ type producePart struct {
 // connection's next produce requests are appended. Errors per partition: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID,
 // INVALID_TOPIC_EXCEPTION (internal topics), INVALID_REQUIRED_ACKS, and those of log.Append. With acks=0 there is no answer; an
 // error closes the connection. Ignored: timeout (there is nobody to wait for but the disk).
+//
+// The steps: decode, resolve (names and ids to logs), authorize, append, all in here, on the reading goroutine; then
+// produceResponse.await, for the disk, and appendTo, which encodes. The frame's bytes are not looked at after the append.
 func serveProduce(b *Broker, c *conn, r *request) (response, error) {
 	req, err := decodeProduce(r.raw, r.version, b.cfg.MaxRequestPartitions)
 	if err != nil {
@@ -114,6 +117,7 @@ func (b *Broker) appendProduce(req *produceRequest, r *request) {
 			p.at = log.Appended{BaseOffset: -1, LogStart: -1, AppendTime: -1}
 			if p.err = b.checkProduce(req, r, t, p); p.err == nil {
 				p.err = b.appendPart(r.ctx, req, t.topic.Name, p, opts)
+				b.noteFull(p.err)
 			}
 			p.records = nil // the frame is recycled before the answer is known
 		}
@@ -140,6 +144,9 @@ func (b *Broker) checkProduce(req *produceRequest, r *request, t *produceTopic, 
 	if p.log, ok = t.topic.partition(p.index); !ok {
 		return kerr.UnknownTopicOrPartition
 	}
+	if err := p.log.Online(); err != nil { // before it becomes part of a transaction
+		return err
+	}
 	if len(p.records) == 0 {
 		return refuse(kerr.InvalidRecord, "a produce request must hold exactly one record batch per partition")
 	}
@@ -153,7 +160,7 @@ func (b *Broker) appendPart(ctx context.Context, req *produceRequest, topic stri
 		return err
 	}
 	if req.transactional == nil {
-		return refuse(kerr.InvalidTxnState, "a transactional batch needs a transactional id in its request")
+		return refuse(kerr.TransactionalIDAuthorizationFailed, "a transactional batch needs a transactional id in its request")
 	}
 	id := string(req.transactional)
 	producer, epoch := batch.ProducerID(), batch.ProducerEpoch()
@@ -219,7 +226,7 @@ func (p *produceResponse) appendTo(f *outFrame) {
 		}
 		dst = wire.AppendCount(dst, flexible, t.count)
 		for j := range parts[:t.count] {
-			dst = appendProducePart(dst, &parts[j], v, flexible)
+			dst = encodeProducePart(dst, &parts[j], v, flexible)
 		}
 		parts = parts[t.count:]
 		dst = wire.AppendTags(dst, flexible)
@@ -228,7 +235,7 @@ func (p *produceResponse) appendTo(f *outFrame) {
 	f.buf = wire.AppendTags(dst, flexible)
 }
 
-func appendProducePart(dst []byte, p *producePart, v int16, flexible bool) []byte {
+func encodeProducePart(dst []byte, p *producePart, v int16, flexible bool) []byte {
 	dst = wire.AppendInt32(dst, p.index)
 	dst = wire.AppendInt16(dst, errorCode(p.err))
 	if p.err != nil {
@@ -243,13 +250,13 @@ func appendProducePart(dst []byte, p *producePart, v int16, flexible bool) []byt
 		dst = wire.AppendInt64(dst, p.at.LogStart)
 	}
 	if v >= 8 {
-		dst = appendRecordErrors(dst, p.err, flexible)
+		dst = encodeRecordErrors(dst, p.err, flexible)
 	}
 	return wire.AppendTags(dst, flexible)
 }
 
-// appendRecordErrors names the records that are to blame, and says why the batch was refused.
-func appendRecordErrors(dst []byte, err error, flexible bool) []byte {
+// encodeRecordErrors names the records that are to blame, and says why the batch was refused.
+func encodeRecordErrors(dst []byte, err error, flexible bool) []byte {
 	var bad []log.InvalidRecord
 	if e, ok := errors.AsType[*log.InvalidRecordsError](err); ok {
 		bad = e.Records

@@ -57,18 +57,20 @@ func serveSASLAuthenticate(b *Broker, c *conn, r *request) (response, error) {
 	if err != nil {
 		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
 		resp.ErrorMessage = kmsg.StringPtr("Authentication failed: " + err.Error())
-		return later(func(ctx context.Context) (kmsg.Response, error) { return resp, pause(ctx, failureDelay) }), nil
+		return later(func(ctx context.Context) (kmsg.Response, error) {
+			return resp, pause(ctx, time.Until(c.who.begun.Add(failureDelay)))
+		}), nil
 	}
 	resp.SASLAuthBytes = out
-	if done && req.Version >= 1 && b.cfg.Security.MaxSession > 0 {
-		c.who.expires = time.Now().Add(b.cfg.Security.MaxSession)
+	if done {
 		resp.SessionLifetimeMillis = b.cfg.Security.MaxSession.Milliseconds()
 	}
 	return answer(resp), nil
 }
 
 // failureDelay is how long the answer to wrong credentials takes, as Kafka's connection.failed.authentication.delay.ms: guessing
-// is slow.
+// is slow. It counts from when the message came, so that the time to hash a password, which depends on the user's iterations, does not
+// show.
 const failureDelay = 100 * time.Millisecond
 
 // pause waits, or returns an error if ctx ends first.
@@ -87,6 +89,15 @@ func pause(ctx context.Context, d time.Duration) error {
 // connection is to end.
 func (c *conn) authenticate(message []byte) (out []byte, done bool, err error) {
 	w := &c.who
+	w.begun = time.Now()
+	if w.mechanism == auth.Plain {
+		select {
+		case c.b.hashing <- struct{}{}:
+			defer func() { <-c.b.hashing }()
+		case <-c.ctx.Done():
+			return nil, false, errClosing
+		}
+	}
 	out, done, err = w.exchange.Step(message)
 	if done && w.again && w.exchange.Principal() != w.principal {
 		err = errors.New("a client that authenticates again must be the same user")
@@ -100,6 +111,9 @@ func (c *conn) authenticate(message []byte) (out []byte, done bool, err error) {
 	if done {
 		w.principal, w.exchange, w.trusted = w.exchange.Principal(), nil, false
 		w.proven, w.again, w.bare, w.by = true, true, false, time.Time{}
+		if most := c.b.cfg.Security.MaxSession; most > 0 { // also for clients that are too old to be told: they come again
+			w.expires = w.begun.Add(most)
+		}
 		c.b.logger.Debug("client authenticated", "client", c.nc.RemoteAddr().String(), "principal", w.principal.String(), "mechanism", string(w.mechanism))
 	}
 	return out, done, nil
@@ -124,7 +138,7 @@ func (c *conn) nextToken() error {
 	}
 	out, _, err := c.authenticate(token)
 	if err != nil {
-		return errors.Join(pause(c.ctx, failureDelay), err)
+		return errors.Join(pause(c.ctx, time.Until(c.who.begun.Add(failureDelay))), err)
 	}
 	if err := c.nc.SetWriteDeadline(time.Now().Add(frameTimeout)); err != nil {
 		return err

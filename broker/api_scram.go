@@ -174,6 +174,7 @@ func (b *Broker) changeCredentials(user string, changes []meta.Change) error {
 	if err := b.meta.ChangeRecords(meta.Scram, changes...); err != nil {
 		return err
 	}
+	b.likenCredentials()
 	b.logger.Info("SCRAM credentials changed", "user", user)
 	return nil
 }

@@ -1,8 +1,11 @@
 package broker
 
 import (
+	"context"
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -18,22 +21,14 @@ import (
 func serveCreateTopics(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.CreateTopicsRequest)
 	resp := kmsg.NewPtrCreateTopicsResponse()
-	named := map[string]int{}
-	for _, rt := range req.Topics {
-		named[rt.Topic]++
-	}
-	for _, rt := range req.Topics {
-		if named[rt.Topic] < 0 {
-			continue
-		}
+	for rt, err := range eachOnce(req.Topics, func(t *kmsg.CreateTopicsRequestTopic) string { return t.Topic }) {
 		ct := kmsg.NewCreateTopicsResponseTopic()
 		ct.Topic = rt.Topic
 		ct.NumPartitions, ct.ReplicationFactor = -1, -1
-		m, err := b.newTopic(&rt)
-		if named[rt.Topic] > 1 {
-			err = refuse(kerr.InvalidRequest, "topic %s is in the request more than once", rt.Topic)
+		var m meta.Topic
+		if err == nil {
+			m, err = b.newTopic(rt)
 		}
-		named[rt.Topic] = -1
 		if err == nil {
 			m, err = b.createOrValidate(m, req.ValidateOnly)
 		}
@@ -121,7 +116,21 @@ func (b *Broker) checkConfigs(cs []kmsg.CreateTopicsRequestTopicConfig) (map[str
 		}
 		configs[c.Name] = *c.Value
 	}
-	return configs, nil
+	return configs, b.checkLags(configs)
+}
+
+// checkLags refuses configurations of a topic by which records are to be kept from compaction for longer than they may wait for it.
+func (b *Broker) checkLags(configs map[string]string) error {
+	lag := map[string]int64{}
+	for _, e := range b.topicConfigs(meta.Topic{Configs: configs}) {
+		if n, err := strconv.ParseInt(e.value, 10, 64); err == nil {
+			lag[e.def.Name] = n
+		}
+	}
+	if least, most := lag["min.compaction.lag.ms"], lag["max.compaction.lag.ms"]; least > most {
+		return refuse(kerr.InvalidConfig, "min.compaction.lag.ms=%d is more than max.compaction.lag.ms=%d", least, most)
+	}
+	return nil
 }
 
 // checkConfig checks one topic configuration.
@@ -137,7 +146,7 @@ func (b *Broker) checkConfig(name, value string) error {
 
 // createdConfigs is a new topic's configuration as CreateTopics returns it.
 func (b *Broker) createdConfigs(m meta.Topic) []kmsg.CreateTopicsResponseTopicConfig {
-	all := b.topicConfigs(m)
+	all := slices.DeleteFunc(b.topicConfigs(m), configEntry.hidden)
 	out := make([]kmsg.CreateTopicsResponseTopicConfig, len(all))
 	for i, e := range all {
 		out[i] = kmsg.NewCreateTopicsResponseTopicConfig()
@@ -156,11 +165,11 @@ func serveDeleteTopics(b *Broker, c *conn, r *request) (response, error) {
 		topics = append(topics, kmsg.DeleteTopicsRequestTopic{Topic: kmsg.StringPtr(name)})
 	}
 	resp := kmsg.NewPtrDeleteTopicsResponse()
-	for _, rt := range topics {
+	for rt, err := range eachOnce(topics, b.toBeDeleted) {
 		dt := kmsg.NewDeleteTopicsResponseTopic()
 		dt.Topic, dt.TopicID = rt.Topic, rt.TopicID
-		var err error
 		switch {
+		case err != nil:
 		case b.cfg.DisableDeleteTopics && req.Version < 3:
 			err = refuse(kerr.InvalidRequest, "this broker does not delete topics (delete.topic.enable=false)")
 		case b.cfg.DisableDeleteTopics:
@@ -183,14 +192,27 @@ func serveDeleteTopics(b *Broker, c *conn, r *request) (response, error) {
 	return answer(resp), nil
 }
 
+// toBeDeleted is the topic that an entry of DeleteTopics means: its name, or the id if there is no such topic.
+func (b *Broker) toBeDeleted(rt *kmsg.DeleteTopicsRequestTopic) string {
+	if rt.Topic != nil {
+		return *rt.Topic
+	}
+	if name, ok := b.topicName(rt.TopicID); ok {
+		return name
+	}
+	return string(rt.TopicID[:])
+}
+
 // CreatePartitions (key 37), versions 0–3. One answer per topic. Ignored: timeout, and the brokers in an assignment (there is one).
 // Errors per topic: UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS (not more than there are), INVALID_REPLICA_ASSIGNMENT,
-// INVALID_REQUEST (internal topics), POLICY_VIOLATION (limits).
+// INVALID_REQUEST (internal topics, or a topic named twice), POLICY_VIOLATION (limits).
 func serveCreatePartitions(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.CreatePartitionsRequest)
 	resp := kmsg.NewPtrCreatePartitionsResponse()
-	for _, rt := range req.Topics {
-		err := b.mayGrow(&rt)
+	for rt, err := range eachOnce(req.Topics, func(t *kmsg.CreatePartitionsRequestTopic) string { return t.Topic }) {
+		if err == nil {
+			err = b.mayGrow(rt)
+		}
 		if err == nil && !req.ValidateOnly {
 			err = b.growTopic(rt.Topic, rt.Count)
 		}
@@ -217,28 +239,32 @@ func (b *Broker) mayGrow(rt *kmsg.CreatePartitionsRequestTopic) error {
 }
 
 // DeleteRecords (key 21), versions 0–2. Moves the log start; -1 means the high watermark; an offset at or below the log start changes
-// nothing and is no error. Ignored: timeout. Errors per partition: UNKNOWN_TOPIC_OR_PARTITION, OFFSET_OUT_OF_RANGE.
+// nothing and is no error. Records of acks=1 that are not on disk yet are waited for. Ignored: timeout. Errors per partition:
+// UNKNOWN_TOPIC_OR_PARTITION, OFFSET_OUT_OF_RANGE.
 func serveDeleteRecords(b *Broker, c *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.DeleteRecordsRequest)
-	resp := kmsg.NewPtrDeleteRecordsResponse()
-	for _, rt := range req.Topics {
-		dt := kmsg.NewDeleteRecordsResponseTopic()
-		dt.Topic = rt.Topic
-		for _, rp := range rt.Partitions {
-			dp := kmsg.NewDeleteRecordsResponseTopicPartition()
-			dp.Partition, dp.LowWatermark = rp.Partition, -1
-			start, err := b.deleteRecords(rt.Topic, rp.Partition, rp.Offset)
-			if dp.ErrorCode = errorCode(err); err == nil {
-				dp.LowWatermark = start
+	return later(func(ctx context.Context) (kmsg.Response, error) {
+		resp := kmsg.NewPtrDeleteRecordsResponse()
+		for _, rt := range req.Topics {
+			dt := kmsg.NewDeleteRecordsResponseTopic()
+			dt.Topic = rt.Topic
+			for _, rp := range rt.Partitions {
+				dp := kmsg.NewDeleteRecordsResponseTopicPartition()
+				dp.Partition, dp.LowWatermark = rp.Partition, -1
+				start, err := b.deleteRecords(ctx, rt.Topic, rp.Partition, rp.Offset)
+				if dp.ErrorCode = errorCode(err); err == nil {
+					dp.LowWatermark = start
+				}
+				dt.Partitions = append(dt.Partitions, dp)
 			}
-			dt.Partitions = append(dt.Partitions, dp)
+			resp.Topics = append(resp.Topics, dt)
 		}
-		resp.Topics = append(resp.Topics, dt)
-	}
-	return answer(resp), nil
+		return resp, nil
+	}), nil
 }
 
-func (b *Broker) deleteRecords(topic string, partition int32, to int64) (int64, error) {
+// deleteRecords deletes what has been acknowledged: records of acks=1 may not be on disk yet, and are waited for.
+func (b *Broker) deleteRecords(ctx context.Context, topic string, partition int32, to int64) (int64, error) {
 	t := b.topic(topic)
 	l, ok := t.partition(partition)
 	switch {
@@ -249,7 +275,15 @@ func (b *Broker) deleteRecords(topic string, partition int32, to int64) (int64, 
 	case to < -1 || to > math.MaxInt64-1:
 		return 0, kerr.OffsetOutOfRange
 	}
-	start, err := l.DeleteRecords(to)
+	until := l.Bounds().End
+	if to >= 0 {
+		until = min(until, to)
+	}
+	if err := l.WaitSynced(ctx, until); err != nil {
+		return 0, err
+	}
+	var start int64
+	err := b.makingRoom(func() (err error) { start, err = l.DeleteRecords(to); return err })
 	if err != nil {
 		return 0, fmt.Errorf("delete records of %s-%d: %w", topic, partition, err)
 	}

@@ -25,7 +25,8 @@ var offsetsPartition = txn.TopicPartition{Topic: offsetsTopic}
 
 // AddPartitionsToTxn (key 24), versions 0–5; from v4 on several ids, and verification only, as brokers ask each other.
 // Answered when it is on disk. Errors: INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED (v2+), CONCURRENT_TRANSACTIONS,
-// UNKNOWN_TOPIC_OR_PARTITION with OPERATION_NOT_ATTEMPTED for the other partitions, TRANSACTION_ABORTABLE (verification).
+// UNKNOWN_TOPIC_OR_PARTITION and TOPIC_AUTHORIZATION_FAILED (internal topics) with OPERATION_NOT_ATTEMPTED for the other partitions,
+// TRANSACTION_ABORTABLE (verification).
 func serveAddPartitionsToTxn(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.AddPartitionsToTxnRequest)
 	return later(func(ctx context.Context) (kmsg.Response, error) {
@@ -59,22 +60,31 @@ func (b *Broker) addPartitions(ctx context.Context, version int16, id string, pr
 	topics []kmsg.AddPartitionsToTxnRequestTransactionTopic,
 ) []kmsg.AddPartitionsToTxnResponseTransactionTopic {
 	var tps []txn.TopicPartition
-	missing := false
+	refused := func(topic string, p int32) *kerr.Error {
+		switch t := b.topic(topic); {
+		case !b.partitionTakes(topic, p):
+			return kerr.UnknownTopicOrPartition
+		case t != nil && t.Internal && !verify: // AddOffsetsToTxn is for that
+			return kerr.TopicAuthorizationFailed
+		}
+		return nil
+	}
+	some := false
 	for _, t := range topics {
 		for _, p := range t.Partitions {
 			tps = append(tps, txn.TopicPartition{Topic: t.Topic, Partition: p})
-			missing = missing || !b.partitionExists(t.Topic, p)
+			some = some || refused(t.Topic, p) != nil
 		}
 	}
 	var all *kerr.Error
-	if !missing && !verify {
+	if !some && !verify {
 		all = b.txns.AddPartitions(ctx, id, producerID, epoch, tps, version >= 2)
 	}
 	code := func(topic string, p int32) int16 {
-		switch {
-		case missing && !b.partitionExists(topic, p):
-			return kerr.UnknownTopicOrPartition.Code
-		case missing:
+		switch why := refused(topic, p); {
+		case some && why != nil:
+			return why.Code
+		case some:
 			return kerr.OperationNotAttempted.Code
 		case verify:
 			return errorCode(orNil(b.txns.Verify(id, producerID, epoch, txn.TopicPartition{Topic: topic, Partition: p}, 11)))
@@ -112,7 +122,7 @@ func serveAddOffsetsToTxn(b *Broker, _ *conn, r *request) (response, error) {
 
 // TxnOffsetCommit (key 28), versions 0–6; topics by id from v6 on. The offsets are pending until the transaction ends; from v5 on it adds their partition to
 // the transaction itself. Answered when it is on disk. Errors: those of OffsetCommit but REBALANCE_IN_PROGRESS,
-// INVALID_PRODUCER_ID_MAPPING, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, TRANSACTION_ABORTABLE (v5).
+// INVALID_PRODUCER_ID_MAPPING, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, TRANSACTION_ABORTABLE (v4).
 func serveTxnOffsetCommit(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.TxnOffsetCommitRequest)
 	if req.Version >= 6 {
@@ -122,8 +132,13 @@ func serveTxnOffsetCommit(b *Broker, _ *conn, r *request) (response, error) {
 	}
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		produceVersion := int16(3) // the errors that a client of this version knows are those of a produce version
+		if req.Version >= 4 {
+			produceVersion = 11
+		}
+		if req.ProducerID < 0 || req.ProducerEpoch < 0 { // nobody's: never to be found in a batch
+			return group.TxnCommitResponse(req, b.txns.Verify(req.TransactionalID, req.ProducerID, req.ProducerEpoch, offsetsPartition, produceVersion)), nil
+		}
 		if req.Version >= 5 {
-			produceVersion = 12
 			if err := b.txns.Join(ctx, req.TransactionalID, req.ProducerID, req.ProducerEpoch, offsetsPartition); err != nil {
 				return group.TxnCommitResponse(req, err), nil
 			}
@@ -147,7 +162,8 @@ func serveEndTxn(b *Broker, _ *conn, r *request) (response, error) {
 }
 
 // WriteTxnMarkers (key 27), versions 0–1: an administrator ends a transaction in some partitions. Answered when it is on disk.
-// Errors per partition: UNKNOWN_TOPIC_OR_PARTITION, INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, KAFKA_STORAGE_ERROR.
+// Errors per partition: UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST (a negative producer id or epoch), INVALID_PRODUCER_EPOCH,
+// TRANSACTION_COORDINATOR_FENCED, KAFKA_STORAGE_ERROR.
 func serveWriteTxnMarkers(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.WriteTxnMarkersRequest)
 	return later(func(ctx context.Context) (kmsg.Response, error) {
@@ -179,7 +195,7 @@ func serveWriteTxnMarkers(b *Broker, _ *conn, r *request) (response, error) {
 	}), nil
 }
 
-// DescribeTransactions (key 65), version 0. Errors per id: TRANSACTIONAL_ID_NOT_FOUND.
+// DescribeTransactions (key 65), version 0. Errors per id: TRANSACTIONAL_ID_NOT_FOUND, INVALID_REQUEST (an empty one).
 func serveDescribeTransactions(b *Broker, _ *conn, r *request) (response, error) {
 	req := r.body.(*kmsg.DescribeTransactionsRequest)
 	resp := kmsg.NewPtrDescribeTransactionsResponse()

@@ -28,9 +28,7 @@ func adminGuards() map[int16]guard {
 		35: onCluster(opDescribe, func(_ *kmsg.DescribeLogDirsRequest, code int16) kmsg.Response {
 			return &kmsg.DescribeLogDirsResponse{ErrorCode: code}
 		}),
-		43: onCluster(opAlter, func(_ *kmsg.ElectLeadersRequest, code int16) kmsg.Response {
-			return &kmsg.ElectLeadersResponse{ErrorCode: code}
-		}),
+		43: onCluster(opAlter, denyElectLeaders),
 		45: onCluster(opAlter, func(_ *kmsg.AlterPartitionAssignmentsRequest, code int16) kmsg.Response {
 			return &kmsg.AlterPartitionAssignmentsResponse{ErrorCode: code}
 		}),
@@ -67,6 +65,19 @@ func adminGuards() map[int16]guard {
 			return &kmsg.UpdateFeaturesResponse{ErrorCode: code}
 		}),
 	}
+}
+
+// denyElectLeaders answers with the error in every partition, too: version 0 has no other place for it.
+func denyElectLeaders(q *kmsg.ElectLeadersRequest, code int16) kmsg.Response {
+	r := &kmsg.ElectLeadersResponse{ErrorCode: code}
+	for _, t := range q.Topics {
+		et := kmsg.ElectLeadersResponseTopic{Topic: t.Topic}
+		for _, p := range t.Partitions {
+			et.Partitions = append(et.Partitions, kmsg.ElectLeadersResponseTopicPartition{Partition: p, ErrorCode: code})
+		}
+		r.Topics = append(r.Topics, et)
+	}
+	return r
 }
 
 // configGuards are those of the APIs about configurations.

@@ -3,6 +3,9 @@ package broker
 import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/broker/internal/auth"
+	"github.com/leatstream/leat/broker/internal/group/consumer"
 )
 
 // groupGuards are those of the APIs about groups.
@@ -42,13 +45,13 @@ func groupGuards() map[int16]guard {
 				r.Groups = append(r.Groups, g)
 			}),
 		68: guardConsumerGroupHeartbeat,
-		69: each(func(q *kmsg.ConsumerGroupDescribeRequest) *[]string { return &q.Groups },
+		69: everyGuard(hideGroupTopics, each(func(q *kmsg.ConsumerGroupDescribeRequest) *[]string { return &q.Groups },
 			func(a access, id *string) bool { return a.group(opDescribe, *id) },
 			func(r *kmsg.ConsumerGroupDescribeResponse, id string) {
 				g := kmsg.NewConsumerGroupDescribeResponseGroup()
 				g.Group, g.ErrorCode, g.AuthorizedOperations = id, groupDenied, noOperations
 				r.Groups = append(r.Groups, g)
-			}),
+			})),
 	}
 }
 
@@ -94,6 +97,38 @@ func refuseCommit(r *kmsg.OffsetCommitResponse, t kmsg.OffsetCommitRequestTopic,
 	r.Topics = append(r.Topics, rt)
 }
 
+// hideGroupTopics: a group with a topic assigned that the client may not Describe is not described, as in Kafka: who may see the group
+// would learn the topic's name.
+func hideGroupTopics(a access, _ kmsg.Request) (kmsg.Response, func(kmsg.Response)) {
+	return nil, func(resp kmsg.Response) {
+		r := resp.(*kmsg.ConsumerGroupDescribeResponse)
+		for i := range r.Groups {
+			if g := &r.Groups[i]; g.ErrorCode == 0 && !a.seesAssignments(g.Members) {
+				hidden := kmsg.NewConsumerGroupDescribeResponseGroup()
+				hidden.Group, hidden.ErrorCode, hidden.AuthorizedOperations = g.Group, topicDenied, noOperations
+				hidden.ErrorMessage = kmsg.StringPtr("The group has described topic(s) that the client is not authorized to describe.")
+				*g = hidden
+			}
+		}
+	}
+}
+
+// seesAssignments reports whether the client may Describe every topic that is assigned to a member, or is to be.
+func (a access) seesAssignments(members []kmsg.ConsumerGroupDescribeResponseGroupMember) bool {
+	seen := map[string]bool{}
+	for i := range members {
+		for _, as := range []*kmsg.Assignment{&members[i].Assignment, &members[i].TargetAssignment} {
+			for _, tp := range as.TopicPartitions {
+				if !seen[tp.Topic] && !a.topic(opDescribe, tp.Topic) {
+					return false
+				}
+				seen[tp.Topic] = true
+			}
+		}
+	}
+	return true
+}
+
 // guardConsumerGroupHeartbeat: Read on the group and Describe on the topics that the member names.
 func guardConsumerGroupHeartbeat(a access, req kmsg.Request) (kmsg.Response, func(kmsg.Response)) {
 	q := req.(*kmsg.ConsumerGroupHeartbeatRequest)
@@ -109,6 +144,17 @@ func guardConsumerGroupHeartbeat(a access, req kmsg.Request) (kmsg.Response, fun
 		}
 	}
 	return nil, nil
+}
+
+// sees is which topics a client's pattern may match: those it may Describe; nil: all. It does not keep the connection.
+func (b *Broker) sees(c *conn) consumer.Sees {
+	if b.authorizer == nil || c.who.trusted {
+		return nil
+	}
+	rules, principal, host := b.authorizer, c.who.principal, c.who.host
+	return func(topic string) bool {
+		return rules.Allowed(principal, host, opDescribe, auth.Resource{Type: kmsg.ACLResourceTypeTopic, Name: topic})
+	}
 }
 
 // guardFindCoordinator: Describe on the group or the transactional id.
@@ -163,7 +209,7 @@ func guardOffsetFetch(a access, req kmsg.Request) (kmsg.Response, func(kmsg.Resp
 				rt.Topic, rt.TopicID = t.Topic, t.TopicID
 				for _, p := range t.Partitions {
 					rp := kmsg.NewOffsetFetchResponseGroupTopicPartition()
-					rp.Partition, rp.Offset, rp.ErrorCode = p, -1, topicDenied
+					rp.Partition, rp.Offset, rp.ErrorCode, rp.Metadata = p, -1, topicDenied, kmsg.StringPtr("")
 					rt.Partitions = append(rt.Partitions, rp)
 				}
 				g.Topics = append(g.Topics, rt)
@@ -183,7 +229,7 @@ func guardOffsetFetchSingle(a access, q *kmsg.OffsetFetchRequest) (kmsg.Response
 		rt.Topic = t.Topic
 		for _, p := range t.Partitions {
 			rp := kmsg.NewOffsetFetchResponseTopicPartition()
-			rp.Partition, rp.Offset, rp.ErrorCode = p, -1, code
+			rp.Partition, rp.Offset, rp.ErrorCode, rp.Metadata = p, -1, code, kmsg.StringPtr("")
 			rt.Partitions = append(rt.Partitions, rp)
 		}
 		r.Topics = append(r.Topics, rt)
@@ -191,8 +237,10 @@ func guardOffsetFetchSingle(a access, q *kmsg.OffsetFetchRequest) (kmsg.Response
 	if !a.group(opDescribe, q.Group) {
 		r := kmsg.NewPtrOffsetFetchResponse()
 		r.ErrorCode = groupDenied
-		for _, t := range q.Topics { // before v2 there is no place for the group's error
-			refuse(r, t, groupDenied)
+		for _, t := range q.Topics {
+			if q.Version < 2 { // which has no place for the group's error
+				refuse(r, t, groupDenied)
+			}
 		}
 		return r, nil
 	}

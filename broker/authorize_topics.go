@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatstream/leat/broker/internal/auth"
 	"github.com/leatstream/leat/broker/internal/record"
 )
 
@@ -62,7 +63,9 @@ func topicGuards() map[int16]guard {
 				r.Topics = append(r.Topics, rt)
 			}),
 		23: each(func(q *kmsg.OffsetForLeaderEpochRequest) *[]kmsg.OffsetForLeaderEpochRequestTopic { return &q.Topics },
-			func(a access, t *kmsg.OffsetForLeaderEpochRequestTopic) bool { return a.topic(opDescribe, t.Topic) },
+			func(a access, t *kmsg.OffsetForLeaderEpochRequestTopic) bool { // ClusterAction, which followers have, is enough
+				return a.allowed(opClusterAction, auth.Cluster.Type, auth.Cluster.Name) || a.topic(opDescribe, t.Topic)
+			},
 			func(r *kmsg.OffsetForLeaderEpochResponse, t kmsg.OffsetForLeaderEpochRequestTopic) {
 				rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
 				rt.Topic = t.Topic
@@ -238,8 +241,10 @@ func (b *Broker) authorizeProduce(c *conn, req *produceRequest) {
 	req.denied = transactional && req.transactional != nil && !a.txn(opWrite, string(req.transactional))
 }
 
-// authorizeFetch answers for the topics that the client may not Read.
-func (b *Broker) authorizeFetch(c *conn, table *topicTable, req *fetchRequest) {
+// authorizeFetch answers for the topics that the client may not Read. The broker's own metadata, which Kafka's brokers let nobody
+// fetch, has the credentials of all users in it: a Read of every topic is no Read of that one, it takes ClusterAction on the cluster, too.
+// byName: topics are asked for by name, as below v13; an id that no topic has is UNKNOWN_TOPIC_ID.
+func (b *Broker) authorizeFetch(c *conn, table *topicTable, req *fetchRequest, byName bool) {
 	if b.authorizer == nil || c.who.trusted {
 		return
 	}
@@ -251,7 +256,7 @@ func (b *Broker) authorizeFetch(c *conn, table *topicTable, req *fetchRequest) {
 		if name == "" && t != nil {
 			name = t.Name
 		}
-		if name != "" && !a.topic(opRead, name) {
+		if (byName || name != "") && (!a.topic(opRead, name) || name == metadataTopic && !a.cluster(opClusterAction)) {
 			for j := range parts[:ft.count] {
 				parts[j].code, parts[j].log, req.failed = topicDenied, nil, true
 			}

@@ -35,16 +35,24 @@ var ErrClosed = errors.New("broker: closed")
 
 // Broker is a running broker. All methods are safe for concurrent use.
 type Broker struct {
-	cfg    Config
-	usual  Config // of nothing but defaults
-	logger *slog.Logger
-	ctx    context.Context // ends when Close begins
-	cancel context.CancelFunc
-	lock   io.Closer
+	cfg     Config
+	usual   Config                 // of nothing but defaults
+	live    atomic.Pointer[Config] // with what has been set at run time, see current
+	relived chan struct{}          // live has changed
+	logger  *slog.Logger
+	ctx     context.Context // ends when Close begins
+	cancel  context.CancelFunc
+	lock    io.Closer
+	// foldsCase says that the file system takes names for the same that differ in case only.
+	foldsCase bool
+	reserve   reserve
+	// generation is the leader epoch of this start, see log.Config.Generation.
+	generation int32
 
 	routes        routeTable
 	pool          bufferPool
-	requestBytes  *semaphore.Weighted
+	requestBytes  *semaphore.Weighted // frames that are not small
+	decodedBytes  *semaphore.Weighted // what frames become; who holds it waits for nothing else
 	responseBytes *semaphore.Weighted
 
 	fetches    *fetchSessions
@@ -73,9 +81,10 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		cfg: cfg, logger: cfg.Logger, routes: routes(),
+		cfg: cfg, logger: cfg.Logger, routes: routes(), relived: make(chan struct{}, 1),
 		fetches:       newFetchSessions(cfg.MaxFetchSessions),
 		requestBytes:  semaphore.NewWeighted(cfg.MaxInFlightBytes),
+		decodedBytes:  semaphore.NewWeighted(cfg.MaxInFlightBytes),
 		responseBytes: semaphore.NewWeighted(cfg.MaxResponseBytes),
 	}
 	if b.usual, err = (Config{Dir: cfg.Dir}).withDefaults(); err != nil {
@@ -107,6 +116,10 @@ func (b *Broker) start(ctx context.Context) (err error) {
 		return err
 	}
 	undo = append(undo, func() { _ = b.lock.Close() })
+	defer b.fillReserve()
+	if err := b.beginGeneration(); err != nil {
+		return err
+	}
 	b.startSyncer()
 	undo = append(undo, func() { _ = b.stopSyncer() })
 	if err := b.openTopics(ctx); err != nil {
@@ -128,6 +141,19 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	return nil
 }
 
+// beginGeneration counts the start where leader epochs need that, and makes the entries of the data directory durable: those of
+// partitions that a killed process had made may not be.
+func (b *Broker) beginGeneration() (err error) {
+	generation := log.LastGeneration
+	if b.cfg.Flush == FlushOS {
+		generation = log.NextGeneration
+	}
+	if b.generation, err = generation(b.cfg.FS, b.cfg.Dir); err != nil {
+		return fmt.Errorf("count the starts: %w; remove that file, and leader epochs go on from those of the partitions", err)
+	}
+	return b.cfg.FS.SyncDir(b.cfg.Dir)
+}
+
 // startSyncer starts the goroutine that makes the logs durable; stopSyncer, called when the logs are closed, ends it.
 func (b *Broker) startSyncer() {
 	b.syncer = log.NewSyncer(log.SyncerOptions{})
@@ -143,13 +169,10 @@ func (b *Broker) startSyncer() {
 	go func() { done <- b.syncer.Run(ctx) }()
 }
 
-// retainEvery is how often retention looks at the logs, as often as Kafka does.
-const retainEvery = 5 * time.Minute
-
 // retain deletes what the topics' retention lets go and compacts what is to be compacted, until the broker closes. One
 // goroutine does both, one log at a time: neither is urgent, and both read much.
 func (b *Broker) retain() {
-	retention, compaction, producers := time.NewTicker(retainEvery), time.NewTicker(b.cfg.CompactionInterval), time.NewTicker(b.cfg.ProducerIDCheckInterval)
+	retention, compaction, producers := time.NewTicker(b.cfg.RetentionInterval), time.NewTicker(b.current().CompactionInterval), time.NewTicker(b.cfg.ProducerIDCheckInterval)
 	defer retention.Stop()
 	defer compaction.Stop()
 	defer producers.Stop()
@@ -157,8 +180,11 @@ func (b *Broker) retain() {
 		select {
 		case <-b.ctx.Done():
 			return
+		case <-b.relived:
+			compaction.Reset(b.current().CompactionInterval)
 		case now := <-retention.C:
 			b.retainAll(now)
+			b.fillReserve()
 		case now := <-compaction.C:
 			b.compactAll(now)
 		case now := <-producers.C:
@@ -200,7 +226,8 @@ func (b *Broker) compactAll(now time.Time) {
 func (b *Broker) retainAll(now time.Time) {
 	for _, t := range b.topics.Load().byName {
 		for p, l := range t.parts {
-			n, err := l.Retain(now)
+			var n int
+			err := b.makingRoom(func() (err error) { n, err = l.Retain(now); return err })
 			if err != nil {
 				b.logger.Error("retention failed", "topic", t.Name, "partition", p, "err", err)
 			} else if n > 0 {
@@ -232,10 +259,16 @@ func (b *Broker) lockDir() error {
 	if err != nil {
 		return fmt.Errorf("lock data directory %s: %w", dir, err)
 	}
+	b.spendReserve() // this, and recovery, have something to write; start fills it again
 	if err := vfs.WriteFile(fsys, filepath.Join(dir, pidFile), []byte(strconv.Itoa(os.Getpid())+"\n")); err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", pidFile, err), lock.Close())
 	}
 	b.lock = lock
+	// As on a Mac: two topics whose names differ in case only would share their directories.
+	b.foldsCase, err = vfs.Exists(fsys, filepath.Join(dir, strings.ToUpper(lockFile)))
+	if err != nil {
+		return errors.Join(fmt.Errorf("look at data directory %s: %w", dir, err), lock.Close())
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,6 +55,28 @@ func TestWholeBrokerRunsOnVirtualTime(t *testing.T) {
 	})
 }
 
+// A consumer that closes gives its fetch session up with a request that names no partitions, and waits for the answer.
+func TestFetchOfNothingIsAnsweredAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bubble(t)
+		createTopic(t, b, "t", 1)
+		r := dialRaw(t, b)
+		id, _ := b.topicID("t")
+		open := fetchOf("t", id, 0, 0)
+		open.SessionEpoch = 0
+		session := do[*kmsg.FetchResponse](r, open, 17).SessionID
+		end := kmsg.NewPtrFetchRequest()
+		end.MaxWaitMillis, end.MinBytes, end.SessionID, end.SessionEpoch = 60_000, 1, session, -1
+		began := time.Now()
+		if resp := do[*kmsg.FetchResponse](r, end, 17); resp.ErrorCode != 0 || time.Since(began) > 0 {
+			t.Errorf("error %d after %v", resp.ErrorCode, time.Since(began))
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // A client that begins a frame and stops, and one that never says anything, do not stay.
 func TestSlowLoris(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -65,6 +88,7 @@ func TestSlowLoris(t *testing.T) {
 		}{
 			{"silent", nil, 10 * time.Minute},
 			{"half a prefix", []byte{0, 0}, 10 * time.Minute},
+			{"less than nothing", []byte{0xff, 0xff, 0xff, 0xff}, 0},
 			{"half a frame", []byte{0, 0, 0, 50, 0, 3, 0, 1}, 31 * time.Second},
 			{"a byte of a megabyte", []byte{0, 0x10, 0, 0, 0, 0, 0, 9, 0}, 50 * time.Second},
 		} {
@@ -83,6 +107,31 @@ func TestSlowLoris(t *testing.T) {
 				t.Errorf("%s: stayed for %v", c.name, took)
 			}
 			nc.Close()
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Clients that announce requests and do not send them, as strangers may, do not keep others waiting.
+func TestAnnouncedRequestsHoldNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bubble(t)
+		for range 10 {
+			nc, err := b.Dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			if _, err := nc.Write([]byte{0, 0x10, 0, 0, 0, 3, 0, 9}); err != nil { // a metadata request of 1 MiB, and no more of it
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		began := time.Now()
+		if do[*kmsg.MetadataResponse](dialRaw(t, b), kmsg.NewPtrMetadataRequest(), 9); time.Since(began) > 0 {
+			t.Errorf("answered after %v", time.Since(began))
 		}
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
@@ -114,8 +163,21 @@ func TestRequestsWaitForMemory(t *testing.T) {
 		}
 		r := dialRaw(t, b)
 		_ = r.nc.SetDeadline(time.Time{})
-		if resp := do[*kmsg.MetadataResponse](r, kmsg.NewPtrMetadataRequest(), 9); len(resp.Brokers) != 1 {
-			t.Error("no broker in metadata")
+		if !b.decodedBytes.TryAcquire(1 << 20) {
+			t.Error("what nobody has sent counts as decoded")
+		}
+		b.decodedBytes.Release(1 << 20)
+		began := time.Now()
+		if resp := do[*kmsg.MetadataResponse](r, kmsg.NewPtrMetadataRequest(), 9); len(resp.Brokers) != 1 || time.Since(began) > 0 {
+			t.Errorf("a small request has waited for %v", time.Since(began))
+		}
+		topics := make([]kmsg.MetadataRequestTopic, 3)
+		for i := range topics {
+			name := strings.Repeat("x", 30_000)
+			topics[i].Topic = &name
+		}
+		if do[*kmsg.MetadataResponse](r, &kmsg.MetadataRequest{Topics: topics}, 1); time.Since(began) < frameTimeout {
+			t.Errorf("a large one has waited for %v only", time.Since(began))
 		}
 		r.nc.Close()
 		if err := b.Close(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // produce sends n records to a topic, in partition order, and fails the test unless all are acknowledged.
@@ -359,6 +361,46 @@ func TestAllTopicsLeaveOutWhatApacheKafkaWould(t *testing.T) {
 	}
 }
 
+// The limit of what clients may write does not keep the broker from remembering things, such as another limit.
+func TestSmallestMessagesLeaveTheBrokerAtWork(t *testing.T) {
+	cfg := Config{Dir: t.TempDir(), Flush: FlushOS}
+	b, err := Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(op kadm.IncrementalOp) {
+		t.Helper()
+		adm := kadm.NewClient(newClient(t, []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())}))
+		resp, err := adm.AlterBrokerConfigs(t.Context(), []kadm.AlterConfig{{Op: op, Name: "message.max.bytes", Value: kadm.StringPtr("1")}}, 1)
+		if err != nil || resp[0].Err != nil {
+			t.Fatal(err, resp)
+		}
+		adm.Close()
+	}
+	set(kadm.SetConfig)
+	createTopic(t, b, "t", 1)
+	commit := kmsg.NewPtrOffsetCommitRequest()
+	commit.Group, commit.Generation = "g", -1
+	commit.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 1}}}}
+	if resp := do[*kmsg.OffsetCommitResponse](dialRaw(t, b), commit, 8); resp.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Error("commit:", kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = startWith(t, cfg)
+	write := func() int16 {
+		return do[*kmsg.ProduceResponse](dialRaw(t, b), produceRequest1("t", 0, -1, batch("x")), 9).Topics[0].Partitions[0].ErrorCode
+	}
+	if got := write(); got != kerr.MessageTooLarge.Code {
+		t.Error("a batch beyond the limit:", kerr.ErrorForCode(got))
+	}
+	set(kadm.DeleteConfig)
+	if got := write(); got != 0 {
+		t.Error("a batch within the limit:", kerr.ErrorForCode(got))
+	}
+}
+
 func TestClampedReplicationFactor(t *testing.T) {
 	b := start(t, func(c *Config) { c.ClampReplicationFactor = true })
 	adm := kadm.NewClient(newClient(t, []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer())}))
@@ -389,10 +431,40 @@ func TestCloseEndsClientsAndGoroutines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("Close hangs on a connection that polls")
 	}
 	if _, err := b.Dial(context.Background()); !errors.Is(err, ErrClosed) {
 		t.Fatalf("dial after close: %v", err)
+	}
+}
+
+// TestInternalSegmentBytes: Kafka's internal configuration is in force instead of segment.bytes, and described only where it is set.
+func TestInternalSegmentBytes(t *testing.T) {
+	dir := t.TempDir()
+	b := start(t, func(c *Config) { c.Dir = dir })
+	cl := newClient(t, []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dialer()), kgo.ProducerBatchCompression(kgo.NoCompression())})
+	small := "2000"
+	adm := kadm.NewClient(cl)
+	for name, configs := range map[string]map[string]*string{"small": {"internal.segment.bytes": &small}, "usual": nil} {
+		created, err := adm.CreateTopic(t.Context(), 1, 1, configs, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, has := created.Configs["internal.segment.bytes"]; has != (configs != nil) {
+			t.Errorf("%s: the answer to its creation has the configuration: %v", name, has)
+		}
+		for range 5 {
+			produce(t, cl, name, 1, func(int) string { return strings.Repeat("x", 900) })
+		}
+		described, err := adm.DescribeTopicConfigs(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		has := slices.ContainsFunc(described[0].Configs, func(c kadm.Config) bool { return c.Key == "internal.segment.bytes" })
+		segments, err := filepath.Glob(filepath.Join(dir, name+"-0", "*.log"))
+		if err != nil || has != (configs != nil) || (len(segments) > 1) != (configs != nil) {
+			t.Errorf("%s: %d segments, described: %v, %v", name, len(segments), has, err)
+		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/internal/txnclient"
 )
 
 // random is so many bytes that do not compress.
@@ -53,7 +55,7 @@ func TestCompactedTopic(t *testing.T) {
 			if err := cl.Flush(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if err := cl.EndTransaction(ctx, kgo.TransactionEndTry(commit)); err != nil {
+			if err := txnclient.End(ctx, cl, kgo.TransactionEndTry(commit)); err != nil {
 				t.Fatal(err)
 			}
 		}

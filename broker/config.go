@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -43,6 +45,9 @@ func (f Flush) policy() log.FlushPolicy {
 	return log.FlushAlways
 }
 
+// NodeZero is the Config.NodeID of a broker that has the id 0, for programs that ask for that one by its id.
+const NodeZero int32 = -1
+
 // Config configures a Broker. The zero value of each field is its default.
 type Config struct {
 	// Dir is the data directory, created if missing and locked while the broker runs. Required.
@@ -59,7 +64,7 @@ type Config struct {
 	Security Security
 	// Advertise is the "host:port" that clients of the addresses in Listen are told to connect to. Empty: the address each client connected to.
 	Advertise string
-	// NodeID is the id of the one broker. 0 means 1.
+	// NodeID is the id of the one broker. 0 means 1, NodeZero means 0.
 	NodeID int32
 
 	// DisableAutoCreateTopics refuses unknown topics instead of creating them on first use.
@@ -68,6 +73,10 @@ type Config struct {
 	DisableDeleteTopics bool
 	// DisableConsumerProtocol refuses KIP-848 consumer groups, with UNSUPPORTED_VERSION: groups are classic.
 	DisableConsumerProtocol bool
+	// KeepClassicGroups refuses members of the consumer protocol to a classic group that has members, with GROUP_ID_NOT_FOUND;
+	// KeepConsumerGroups leaves a group to the consumer protocol also when all of its members are classic. Otherwise groups change their protocol
+	// while they run, as their members do. With both, classic members are refused to a group of the consumer protocol, with INCONSISTENT_GROUP_PROTOCOL.
+	KeepClassicGroups, KeepConsumerGroups bool
 	// DefaultPartitions is the partition count of topics that do not ask for one. 0 means 1.
 	DefaultPartitions int32
 	// ClampReplicationFactor accepts any replication factor and min.insync.replicas and uses 1, instead of refusing more than 1:
@@ -81,6 +90,10 @@ type Config struct {
 	// ConsumerHeartbeatInterval how often members are asked to say something. 0 means 45 s and 5 s, as in Kafka. A group may be given its
 	// own at run time (consumer.session.timeout.ms, consumer.heartbeat.interval.ms).
 	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
+	// ConsumerAssignmentInterval is how long after an assignment of a KIP-848 group the next one is computed at the earliest: what changes
+	// in between is gathered (KIP-1263), and fewer partitions move when many members come at once. 0: nothing waits (Kafka: 1 s). A group
+	// may be given its own at run time (consumer.assignment.interval.ms).
+	ConsumerAssignmentInterval time.Duration
 
 	// MinSessionTimeout and MaxSessionTimeout bound what a member of a classic consumer group may ask for; outside is
 	// INVALID_SESSION_TIMEOUT. 0 means 6 s and 30 minutes, as in Kafka.
@@ -102,6 +115,9 @@ type Config struct {
 	// time for the broker (log.retention.ms) goes before.
 	TopicDefaults map[string]string
 
+	// RetentionInterval is how often logs are looked at for segments that retention lets go. 0 means 5 minutes, as Kafka's
+	// log.retention.check.interval.ms.
+	RetentionInterval time.Duration
 	// CompactionInterval is how often compacted topics are looked at for something to gain. 0 means 15 s, as Kafka's
 	// log.cleaner.backoff.ms.
 	CompactionInterval time.Duration
@@ -121,8 +137,8 @@ type Config struct {
 	MaxRequestPartitions int
 	// MaxControlRequestBytes is the largest request of any other kind. Decoded, it may take 128 times as much. 0 means 1 MiB.
 	MaxControlRequestBytes int64
-	// MaxInFlightBytes is what requests being read and served may hold together; connections wait when it is used up.
-	// 0 means 256 MiB; it is never below MaxRequestBytes.
+	// MaxInFlightBytes is what requests being read and served may hold together, those up to 64 KiB apart, and once more what they may
+	// become when they are decoded; connections wait when it is used up. 0 means 256 MiB; it is never below MaxRequestBytes.
 	MaxInFlightBytes int64
 	// MaxResponseBytes is what fetched records being sent may hold together. 0 means 256 MiB.
 	MaxResponseBytes int64
@@ -168,8 +184,11 @@ func (cfg Config) withDefaults() (Config, error) {
 	if err := cfg.gatherListeners(); err != nil {
 		return cfg, err
 	}
-	setDefault(&cfg.NodeID, 1)
+	if setDefault(&cfg.NodeID, 1); cfg.NodeID == NodeZero {
+		cfg.NodeID = 0
+	}
 	setDefault(&cfg.DefaultPartitions, 1)
+	setDefault(&cfg.RetentionInterval, 5*time.Minute)
 	setDefault(&cfg.CompactionInterval, 15*time.Second)
 	setDefault(&cfg.ConsumerSessionTimeout, 45*time.Second)
 	setDefault(&cfg.ConsumerHeartbeatInterval, 5*time.Second)
@@ -195,14 +214,15 @@ func (cfg Config) withDefaults() (Config, error) {
 	setDefault(&cfg.IdleTimeout, 10*time.Minute)
 	cfg.MaxInFlightBytes = max(cfg.MaxInFlightBytes, cfg.MaxRequestBytes)
 	for name, v := range map[string]int64{
-		"NodeID": int64(cfg.NodeID), "DefaultPartitions": int64(cfg.DefaultPartitions), "MaxConnections": int64(cfg.MaxConnections),
+		"NodeID": int64(cfg.NodeID) + 1, "DefaultPartitions": int64(cfg.DefaultPartitions), "MaxConnections": int64(cfg.MaxConnections),
 		"MaxRequestBytes": cfg.MaxRequestBytes, "MaxRequestPartitions": int64(cfg.MaxRequestPartitions), "MaxControlRequestBytes": cfg.MaxControlRequestBytes, "MaxResponseBytes": cfg.MaxResponseBytes,
 		"MaxFetchBytes": int64(cfg.MaxFetchBytes), "MaxFetchSessions": int64(cfg.MaxFetchSessions), "MaxTopics": int64(cfg.MaxTopics), "MaxPartitions": int64(cfg.MaxPartitions),
-		"CompactionInterval": int64(cfg.CompactionInterval), "ConsumerSessionTimeout": int64(cfg.ConsumerSessionTimeout), "ConsumerHeartbeatInterval": int64(cfg.ConsumerHeartbeatInterval),
+		"RetentionInterval": int64(cfg.RetentionInterval), "CompactionInterval": int64(cfg.CompactionInterval), "ConsumerSessionTimeout": int64(cfg.ConsumerSessionTimeout), "ConsumerHeartbeatInterval": int64(cfg.ConsumerHeartbeatInterval),
 		"MinSessionTimeout": int64(cfg.MinSessionTimeout), "MaxSessionTimeout": int64(cfg.MaxSessionTimeout), "OffsetsRetention": int64(cfg.OffsetsRetention), "OffsetsCheckInterval": int64(cfg.OffsetsCheckInterval),
 		"MaxTransactionTimeout": int64(cfg.MaxTransactionTimeout), "TransactionalIDExpiration": int64(cfg.TransactionalIDExpiration), "TransactionalIDCheckInterval": int64(cfg.TransactionalIDCheckInterval),
 		"ProducerIDExpiration": int64(cfg.ProducerIDExpiration), "ProducerIDCheckInterval": int64(cfg.ProducerIDCheckInterval),
 		"IdleTimeout": int64(cfg.IdleTimeout), "InitialRebalanceDelay": int64(cfg.InitialRebalanceDelay) + 1,
+		"ConsumerAssignmentInterval": int64(cfg.ConsumerAssignmentInterval) + 1,
 	} {
 		if v < 1 {
 			return cfg, fmt.Errorf("broker: Config.%s is negative", name)
@@ -223,7 +243,11 @@ func (cfg *Config) gatherListeners() error {
 	}
 	for _, l := range append(all, cfg.Listeners...) {
 		if l.Advertise != "" {
-			if _, _, err := net.SplitHostPort(l.Advertise); err != nil {
+			host, port, err := net.SplitHostPort(l.Advertise)
+			if n, perr := strconv.ParseUint(port, 10, 16); err == nil && (perr != nil || n == 0 || host == "") {
+				err = errors.New("the host is missing, or the port is no number from 1 to 65535")
+			}
+			if err != nil {
 				return fmt.Errorf("broker: Config.Advertise %q: want host:port: %w", l.Advertise, err)
 			}
 		}

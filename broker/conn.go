@@ -27,6 +27,9 @@ const (
 	// decodedWeight is how many bytes of memory a decoded request may take per byte of its frame, at worst: an array count is
 	// bounded by the bytes left, and elements of one byte on the wire are structures of up to this many bytes in memory.
 	decodedWeight = 128
+	// smallFrame is the largest frame that does not count towards Config.MaxInFlightBytes, and so does not wait for large ones: heartbeats
+	// come through whatever others send. Config.MaxConnections bounds them.
+	smallFrame = 64 << 10
 	// pipelined is how many produce requests of one connection may wait for the disk at once.
 	pipelined = 64
 )
@@ -80,7 +83,7 @@ func (c *conn) run() {
 		under = tc.NetConn() // closing the upper one may wait for the client
 	}
 	stop := context.AfterFunc(c.ctx, func() { under.Close() })
-	err := c.serve()
+	c.logEnd(c.serve())
 	stop()
 	c.cancel()
 	c.nc.Close()
@@ -88,11 +91,27 @@ func (c *conn) run() {
 		close(c.queue)
 		c.writer.Wait()
 	}
+}
+
+// logEnd logs why the connection ends.
+func (c *conn) logEnd(err error) {
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.Is(err, errClosing), c.b.ctx.Err() != nil:
+	case misled(err) && c.b.mayComplain(time.Now()):
+		c.b.logger.Warn("connection closed", "client", c.nc.RemoteAddr().String(), "reason", err)
 	default:
 		c.b.logger.Debug("connection closed", "client", c.nc.RemoteAddr().String(), "reason", err)
 	}
+}
+
+// misled reports whether a connection ended because of what its client sent, and not because of the network: most of these are set
+// up wrongly, and their users look into the broker's log for the reason.
+func misled(err error) bool {
+	if _, ok := errors.AsType[tls.AlertError](err); ok {
+		return true
+	}
+	_, network := errors.AsType[net.Error](err)
+	return !network && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, context.Canceled)
 }
 
 func (c *conn) serve() (err error) {
@@ -129,21 +148,19 @@ func (c *conn) next() error {
 	}
 	row := c.b.routes.find(key)
 	if row == nil {
-		return fmt.Errorf("request of unknown API %d", key)
+		return fmt.Errorf("request of unknown API %d: is this a Kafka client?", key)
 	}
 	if err := c.who.admit(key, size, time.Now()); err != nil {
 		return err
 	}
 	limit := c.b.cfg.MaxRequestBytes
-	weight := int64(size)
-	if key != keyProduce { // nearly all of a produce request are records, which stay what they are
+	if key != keyProduce {
 		limit = c.b.cfg.MaxControlRequestBytes
-		weight *= decodedWeight
 	}
 	if size > limit {
 		return fmt.Errorf("request of API %d claims %d bytes, more than the limit of %d", key, size, limit)
 	}
-	r, resp, err := c.serveFrame(row, int(size), min(weight, c.b.cfg.MaxInFlightBytes))
+	r, resp, err := c.serveFrame(row, int(size))
 	if err != nil || resp == noAnswer {
 		return err
 	}
@@ -156,16 +173,28 @@ func (c *conn) next() error {
 	return nil
 }
 
-// serveFrame reads a frame and has it served. What it takes counts towards the broker's limit until the handler returns: a
-// response that waits, for the disk or for other clients, keeps nobody from sending what it waits for.
-func (c *conn) serveFrame(row *route, size int, weight int64) (*request, response, error) {
-	if err := c.b.requestBytes.Acquire(c.ctx, weight); err != nil {
-		return nil, nil, errClosing
+// serveFrame reads a frame and has it served. What it takes counts towards the broker's limits until the handler returns: a
+// response that waits, for the disk or for other clients, keeps nobody from sending what it waits for. What a frame may become when it
+// is decoded counts by itself, and only when the frame is there: else a few clients who announce large ones and send nothing would
+// hold everybody up.
+func (c *conn) serveFrame(row *route, size int) (*request, response, error) {
+	if size > smallFrame {
+		bytes := min(int64(size), c.b.cfg.MaxInFlightBytes)
+		if err := c.b.requestBytes.Acquire(c.ctx, bytes); err != nil {
+			return nil, nil, errClosing
+		}
+		defer c.b.requestBytes.Release(bytes)
 	}
-	defer c.b.requestBytes.Release(weight)
 	frame, err := c.readFrame(size, row.raw)
 	if err != nil {
 		return nil, nil, err
+	}
+	if row.key != keyProduce { // nearly all of a produce request are records, which stay what they are
+		decoded := min(int64(size)*decodedWeight, c.b.cfg.MaxInFlightBytes)
+		if err := c.b.decodedBytes.Acquire(c.ctx, decoded); err != nil {
+			return nil, nil, errClosing
+		}
+		defer c.b.decodedBytes.Release(decoded)
 	}
 	if row.raw { // handlers of other rows may keep slices of the frame for as long as they like
 		defer c.b.pool.put(frame)
@@ -189,13 +218,19 @@ func (c *conn) readPrefix() (size int64, key int16, err error) {
 	if err := c.nc.SetReadDeadline(c.until(time.Now().Add(c.b.cfg.IdleTimeout))); err != nil {
 		return 0, 0, err
 	}
-	p, err := c.in.Peek(6)
+	p, err := c.in.Peek(sizePrefixBytes)
 	if err != nil {
 		return 0, 0, err
 	}
 	size = int64(int32(binary.BigEndian.Uint32(p)))
+	if p[0] == 0x16 && p[1] == 3 && size > c.b.cfg.MaxRequestBytes { // a handshake record
+		return 0, 0, errors.New("the client speaks TLS, this listener does not: set security.protocol, or give the broker a certificate")
+	}
 	if size < 8 {
 		return 0, 0, fmt.Errorf("frame of %d bytes is too short for a request header: is this a Kafka client?", size)
+	}
+	if p, err = c.in.Peek(sizePrefixBytes + 2); err != nil {
+		return 0, 0, err
 	}
 	_, _ = c.in.Discard(sizePrefixBytes)
 	return size, int16(binary.BigEndian.Uint16(p[4:])), nil

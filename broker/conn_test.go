@@ -2,20 +2,86 @@ package broker
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509/pkix"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatstream/leat/broker/internal/record"
+	"github.com/leatstream/leat/internal/vfs"
 )
+
+// What a client that is set up wrongly does is said in the log; that one came, or went in the middle, is not.
+func TestMistakesOfClientsAreLogged(t *testing.T) {
+	ca := newAuthority(t)
+	hello := append([]byte{0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3}, make([]byte, 194)...)
+	metadata := kmsg.NewRequestFormatter().AppendRequest(nil, kmsg.NewPtrMetadataRequest(), 1)
+	for _, c := range []struct {
+		name  string
+		bytes []byte
+		tls   bool
+		says  string
+	}{
+		{"TLS to a listener in clear", hello, false, "speaks TLS"},
+		{"in clear to a TLS listener", metadata, true, "does not look like a TLS handshake"},
+		{"an unknown API", []byte{0, 0, 0, 8, 3, 0xe7, 0, 0, 0, 0, 0, 1}, false, "unknown API 999"},
+		{"a frame that is too large", []byte{0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 9}, false, "limit"},
+		{"nothing", nil, false, ""},
+		{"half a request", metadata[:len(metadata)-3], false, ""},
+	} {
+		var said syncBuffer
+		b := start(t, func(cfg *Config) {
+			cfg.Logger = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			l := Listener{Addr: "127.0.0.1:0"}
+			if c.tls {
+				l.TLS = &tls.Config{Certificates: []tls.Certificate{ca.issue(pkix.Name{CommonName: "broker"})}}
+			}
+			cfg.Listeners = []Listener{l}
+		})
+		r := dialRawTCP(t, b.Addr())
+		if _, err := r.nc.Write(c.bytes); err != nil {
+			t.Fatal(err)
+		}
+		if c.says == "" {
+			_ = r.nc.(*net.TCPConn).CloseWrite()
+		}
+		_, _ = io.Copy(io.Discard, r.nc) // until the broker closes
+		if got := said.String(); !strings.Contains(got, c.says) || c.says == "" && got != "" {
+			t.Errorf("%s: logged %q", c.name, got)
+		}
+	}
+}
+
+// syncBuffer is a log that can be read while it is written.
+type syncBuffer struct {
+	mu  sync.Mutex // protects buf
+	buf strings.Builder
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
+}
 
 func TestApiVersionsOfANewerClient(t *testing.T) {
 	b := start(t, nil)
@@ -43,6 +109,11 @@ func TestApiVersionsOfANewerClient(t *testing.T) {
 		for _, f := range resp.SupportedFeatures {
 			if v < 4 && f.MinVersion == 0 {
 				t.Errorf("version %d lists feature %s, which older Java clients refuse", v, f.Name)
+			}
+		}
+		for _, k := range resp.ApiKeys {
+			if k.ApiKey == 71 || k.ApiKey == 72 { // KIP-714: nor does a Kafka that no receiver is configured in
+				t.Errorf("version %d lists API %d, and clients would send telemetry", v, k.ApiKey)
 			}
 		}
 	}
@@ -357,21 +428,25 @@ func TestConfigIsChecked(t *testing.T) {
 	}
 }
 
-func TestConnectionLimitAndIdleTimeout(t *testing.T) {
-	b := start(t, func(c *Config) {
-		c.Listen = []string{"127.0.0.1:0"}
-		c.MaxConnections = 2
-		c.IdleTimeout = 50 * time.Millisecond
-	})
-	first, second := dialRaw(t, b), dialRaw(t, b)
-	do[*kmsg.MetadataResponse](first, kmsg.NewPtrMetadataRequest(), 1)
-	do[*kmsg.MetadataResponse](second, kmsg.NewPtrMetadataRequest(), 1)
+func TestConnectionLimit(t *testing.T) {
+	b := start(t, func(c *Config) { c.Listen, c.MaxConnections = []string{"127.0.0.1:0"}, 2 })
+	for range 2 {
+		do[*kmsg.MetadataResponse](dialRaw(t, b), kmsg.NewPtrMetadataRequest(), 1)
+	}
 	if third := dialRaw(t, b); !third.closed() {
 		t.Error("a third connection was let in")
 	}
-	if !first.closed() || !second.closed() {
-		t.Error("idle connections stay open")
-	}
+}
+
+func TestIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startWith(t, Config{Dir: "/data", FS: vfs.NewMem(), IdleTimeout: 50 * time.Millisecond})
+		r := dialRaw(t, b)
+		do[*kmsg.MetadataResponse](r, kmsg.NewPtrMetadataRequest(), 1)
+		if began := time.Now(); !r.closed() || time.Since(began) > time.Second {
+			t.Errorf("an idle connection stayed open for %v", time.Since(began))
+		}
+	})
 }
 
 func TestFrameInManyPieces(t *testing.T) {

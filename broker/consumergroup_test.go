@@ -72,6 +72,60 @@ func TestConsumerGroupClients(t *testing.T) {
 	}
 }
 
+// TestGroupChangesItsProtocolUnderClients: franz-go's consumers are replaced one by one by those of the other protocol, and back; every record is read.
+func TestGroupChangesItsProtocolUnderClients(t *testing.T) {
+	for _, balancer := range []kgo.GroupBalancer{kgo.CooperativeStickyBalancer(), kgo.RangeBalancer()} {
+		t.Run(balancer.ProtocolName(), func(t *testing.T) {
+			b := start(t, func(c *Config) { c.ConsumerHeartbeatInterval = 20 * time.Millisecond })
+			createTopic(t, b, "t", 6)
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer cancel()
+			var got seen
+			produced := 0
+			more := func() {
+				t.Helper()
+				produceEach(t, b, "t", 6, produced, 60)
+				produced += 60
+				eventually(t, fmt.Sprintf("%d records", produced), func() bool { return got.distinct() == produced })
+			}
+			join := func(opts ...kgo.Opt) *kgo.Client {
+				cl := newClient(t, inProcessOpts(b), append(opts, kgo.Balancers(balancer), kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"),
+					kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.AutoCommitInterval(100*time.Millisecond), kgo.HeartbeatInterval(20*time.Millisecond))...)
+				pollAll(ctx, &wg, cl, &got)
+				return cl
+			}
+			share := func(want string) {
+				t.Helper()
+				eventually(t, want, func() bool { state, sizes := describeConsumers(t, b, "g"); return state+fmt.Sprint(sizes) == want })
+			}
+			first, second := join(), join()
+			more()
+			third := join(kgo.ServerSideBalancer())
+			share("Stable[2 2 2]")
+			more()
+			first.Close()
+			fourth := join(kgo.ServerSideBalancer())
+			share("Stable[2 2 2]")
+			more()
+			second.Close()
+			share("Stable[3 3]")
+			fifth := join()
+			share("Stable[2 2 2]")
+			more()
+			third.Close()
+			fourth.Close()
+			eventually(t, "a classic group", func() bool {
+				gs := b.groups.List(nil, nil)
+				return len(gs) == 1 && gs[0].GroupType == "classic" && gs[0].GroupState == "Stable"
+			})
+			more()
+			fifth.Close()
+		})
+	}
+}
+
 // A power cut and a restart: members go on with their epochs and commits.
 func TestConsumerGroupSurvivesAPowerCut(t *testing.T) {
 	mem := vfs.NewMem()

@@ -46,6 +46,7 @@ func startCoordinators(b *Broker) error {
 	gc.OffsetsRetention, gc.ExpiryInterval = b.cfg.OffsetsRetention, b.cfg.OffsetsCheckInterval
 	gc.ConsumerTimes = b.groupTimes
 	l := &b.cfg.Limits
+	gc.KeepClassic, gc.KeepConsumer = b.cfg.KeepClassicGroups, b.cfg.KeepConsumerGroups
 	gc.MaxGroupSize, gc.MaxGroups, gc.MaxMetadataBytes = l.GroupMembers, l.Groups, l.OffsetMetadataBytes
 	tc := txn.Defaults(b.logger)
 	tc.MaxIDs, tc.MaxTimeout = l.TransactionalIDs, b.cfg.MaxTransactionTimeout
@@ -53,10 +54,10 @@ func startCoordinators(b *Broker) error {
 	b.groups = group.New(gc, offsets)
 	b.txns = txn.New(tc, states, txnPartitions{b})
 	if err := offsets.Replay(b.groups.Visitor()); err != nil {
-		return fmt.Errorf("replay %s: %w", offsetsTopic, err)
+		return b.advise(fmt.Errorf("replay %s: %w", offsetsTopic, err), offsetsTopic, 0)
 	}
 	if err := states.Replay(b.txns.Visitor()); err != nil {
-		return fmt.Errorf("replay %s: %w", transactionsTopic, err)
+		return b.advise(fmt.Errorf("replay %s: %w", transactionsTopic, err), transactionsTopic, 0)
 	}
 	b.groups.Start()
 	b.txns.Start() // after the groups are loaded: it ends transactions with offsets in them
@@ -153,6 +154,9 @@ func (b *Broker) appendMarker(tp txn.TopicPartition, producerID int64, epoch int
 	if !ok {
 		return w, kerr.UnknownTopicOrPartition
 	}
+	if producerID < 0 || epoch < 0 {
+		return w, kerr.InvalidRequest
+	}
 	at, err := l.AppendMarkerLazily(producerID, epoch, commit, coordinatorEpoch)
 	if errors.Is(err, log.ErrDeleted) {
 		return w, kerr.UnknownTopicOrPartition
@@ -203,6 +207,13 @@ func (p txnPartitions) Open() []txn.OpenTxn {
 func (b *Broker) partitionExists(topic string, partition int32) bool {
 	_, ok := b.partition(topic, partition)
 	return ok
+}
+
+// partitionTakes reports whether a transaction may write to a partition. One that is offline would keep it from ending; producers take it
+// for one that is not there yet, and ask again.
+func (b *Broker) partitionTakes(topic string, partition int32) bool {
+	l, ok := b.partition(topic, partition)
+	return ok && l.Online() == nil
 }
 
 // groupClient says who sends a request, for the group coordinator.

@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// copyOnce copies in to out, a transaction per poll, until ctx ends. It stops without a word, as a killed program does.
+// copyOnce copies in to out, a transaction per poll, until ctx ends or a transaction cannot be ended. It stops without a word, as a killed program does.
 func copyOnce(ctx context.Context, t *testing.T, b *Broker, id string, opts []kgo.Opt) {
 	s, err := kgo.NewGroupTransactSession(append(append(inProcessOpts(b), kgo.TransactionalID(id), kgo.ConsumerGroup("copy"), kgo.ConsumeTopics("in"),
 		kgo.TransactionTimeout(time.Second), // what a killed member leaves open holds up the offsets of its partitions so long
@@ -63,7 +63,11 @@ func TestExactlyOnceWithRebalances(t *testing.T) {
 				}
 			})
 		}
-		wg.Go(func() { copyOnce(ctx, t, b, "steady", opts) })
+		wg.Go(func() {
+			for ctx.Err() == nil { // again where a transaction has timed out
+				copyOnce(ctx, t, b, "steady", opts)
+			}
+		})
 		input := time.NewTicker(60 * time.Millisecond)
 		defer input.Stop()
 		for from := 0; from < records; from += records / 20 {

@@ -25,6 +25,7 @@ type identity struct {
 	offered   []string       // mechanisms
 	mechanism auth.Mechanism // of the exchange, or of the one that was completed
 	exchange  auth.Exchange  // under way
+	begun     time.Time      // when the exchange's last message came
 	bare      bool           // SaslHandshake v0: tokens follow without request headers
 	again     bool           // the exchange repeats one that was completed
 	expires   time.Time      // zero: never

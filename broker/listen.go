@@ -25,6 +25,7 @@ type network struct {
 		byIP   map[netip.Addr]int
 		dials  int
 		full   time.Time // when a refused connection was logged last
+		odd    time.Time // when a client's mistake was
 	}
 }
 
@@ -123,6 +124,17 @@ func (b *Broker) serve(nc net.Conn, as *Listener) bool {
 		}
 		b.open.Unlock()
 	}()
+	return true
+}
+
+// mayComplain says whether a client's mistake may be logged as a warning: one a second, for a client can make many.
+func (b *Broker) mayComplain(now time.Time) bool {
+	b.open.Lock()
+	defer b.open.Unlock()
+	if now.Sub(b.open.odd) < time.Second {
+		return false
+	}
+	b.open.odd = now
 	return true
 }
 

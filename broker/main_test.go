@@ -99,7 +99,7 @@ func dialRaw(t testing.TB, b *Broker) *raw {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	_ = nc.SetDeadline(time.Now().Add(3 * time.Minute))
 	return &raw{t: t, nc: nc}
 }
 

@@ -26,7 +26,8 @@ func (j *metaJournal) Append(entries ...meta.Entry) error {
 	for i, e := range entries {
 		records[i] = journal.Entry(e)
 	}
-	end, err := j.log.Append(records)
+	var end int64
+	err := j.b.makingRoom(func() (err error) { end, err = j.log.Append(records); return err })
 	if err != nil {
 		return fmt.Errorf("write metadata: %w", err)
 	}

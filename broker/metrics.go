@@ -87,6 +87,7 @@ func (b *Broker) observe(meter metric.Meter) (metric.Registration, error) {
 	connections := gauge("leat.broker.connections", "{connection}", "Open connections")
 	topics := gauge("leat.broker.topics", "{topic}", "Topics, internal ones included")
 	partitions := gauge("leat.broker.partitions", "{partition}", "Partitions, those of internal topics included")
+	failed := gauge("leat.broker.partitions.failed", "{partition}", "Partitions that take no records: the disk failed under them, or their files are damaged")
 	size := gauge("leat.broker.log.size", "By", "Bytes of all partitions")
 	if err != nil {
 		return nil, fmt.Errorf("make metrics: %w", err)
@@ -99,13 +100,17 @@ func (b *Broker) observe(meter metric.Meter) (metric.Registration, error) {
 		o.ObserveInt64(connections, int64(conns))
 		o.ObserveInt64(topics, int64(len(table.byName)))
 		o.ObserveInt64(partitions, int64(table.partitions))
-		var bytes int64
+		var bytes, unusable int64
 		for _, t := range table.byName {
 			for _, l := range t.parts {
 				bytes += l.Size()
+				if l.Usable() != nil {
+					unusable++
+				}
 			}
 		}
 		o.ObserveInt64(size, bytes)
+		o.ObserveInt64(failed, unusable)
 		return nil
 	}, all...)
 }

@@ -114,7 +114,7 @@ func TestConnectionsPerIP(t *testing.T) {
 		c.Security.MaxConnectionsPerIP = 2
 	})
 	served := func(r *raw) bool {
-		_ = r.nc.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = r.nc.SetDeadline(time.Now().Add(2 * time.Minute))
 		r.t = quiet{r.t}
 		req := kmsg.NewPtrApiVersionsRequest()
 		r.next++
@@ -138,7 +138,7 @@ func TestConnectionsPerIP(t *testing.T) {
 		inside.Close()
 	}
 	first.nc.Close()
-	for deadline := time.Now().Add(30 * time.Second); !served(dialRawTCP(t, b.Addr())); {
+	for deadline := time.Now().Add(2 * time.Minute); !served(dialRawTCP(t, b.Addr())); {
 		if time.Now().After(deadline) {
 			t.Fatal("a place that became free stays taken")
 		}

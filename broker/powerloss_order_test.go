@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatstream/leat/internal/txnclient"
 	"github.com/leatstream/leat/internal/vfs"
 )
 
@@ -60,7 +61,7 @@ func TestPowerLossBetweenTransactions(t *testing.T) {
 			ended := make(chan error, 1)
 			if ending {
 				go func() {
-					ended <- cl.EndTransaction(ctx, kgo.TryCommit)
+					ended <- txnclient.End(ctx, cl, kgo.TryCommit)
 					close(ended)
 				}()
 				select {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"github.com/leatstream/leat/internal/txnclient"
 	"github.com/leatstream/leat/internal/vfs"
 )
 
@@ -110,18 +112,19 @@ func transact(ctx context.Context, b *Broker, l *ledger, id string, round int, r
 			cl.Produce(ctx, &kgo.Record{Topic: "out", Partition: int32(p), Value: []byte(name)}, func(_ *kgo.Record, err error) {
 				mu.Lock()
 				defer mu.Unlock()
-				failed = firstError(failed, err)
+				failed = cmp.Or(failed, err)
 			})
 		}
+		var early error
 		if rng.IntN(2) == 0 { // one round for all, or one after the other
-			failed = firstError(failed, cl.Flush(ctx))
+			early = cl.Flush(ctx)
 		}
 		err := commitInTxn(ctx, cl, "g-"+id, int64(round*1_000_000+n))
 		flushed := cl.Flush(ctx)
-		mu.Lock()
-		err = firstError(failed, firstError(err, flushed))
+		mu.Lock() // a flush that was cut off has left records that are still promised
+		err = cmp.Or(failed, early, err, flushed)
 		mu.Unlock()
-		if err != nil || cl.EndTransaction(ctx, kgo.TransactionEndTry(commit)) != nil {
+		if err != nil || txnclient.End(ctx, cl, kgo.TransactionEndTry(commit)) != nil {
 			return
 		}
 		if commit {
@@ -130,13 +133,6 @@ func transact(ctx context.Context, b *Broker, l *ledger, id string, round int, r
 			l.set(name, aborted)
 		}
 	}
-}
-
-func firstError(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }
 
 // commitInTxn commits an offset inside of the client's transaction, the way of its transaction version.

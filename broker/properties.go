@@ -10,7 +10,7 @@ import (
 	"github.com/leatstream/leat/broker/internal/meta"
 )
 
-// property is a setting that is fixed while the broker runs, under the name that Apache Kafka's server.properties has for it.
+// property is a setting that is fixed while the broker runs, except where live says otherwise, under the name that Apache Kafka's server.properties has for it.
 type property struct {
 	name string
 	kind meta.Type
@@ -37,7 +37,9 @@ var properties = []property{
 	fixed("transaction.state.log.replication.factor", meta.Int, "1"),
 	fixed("transaction.state.log.min.isr", meta.Int, "1"),
 	{"group.coordinator.rebalance.protocols", meta.List, rebalanceProtocols, setRebalanceProtocols},
+	{"group.consumer.migration.policy", meta.String, migrationPolicy, setMigrationPolicy},
 	fixed("group.consumer.assignors", meta.List, "uniform,range"),
+	duration("group.consumer.assignment.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ConsumerAssignmentInterval }),
 	duration("group.initial.rebalance.delay.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.InitialRebalanceDelay }),
 	leastSession(),
 	duration("group.max.session.timeout.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.MaxSessionTimeout }),
@@ -53,6 +55,7 @@ var properties = []property{
 	duration("transaction.remove.expired.transaction.cleanup.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.TransactionalIDCheckInterval }),
 	duration("producer.id.expiration.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ProducerIDExpiration }),
 	duration("producer.id.expiration.check.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.ProducerIDCheckInterval }),
+	duration("log.retention.check.interval.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.RetentionInterval }),
 	duration("log.cleaner.backoff.ms", time.Millisecond, func(c *Config) *time.Duration { return &c.CompactionInterval }),
 	number("max.incremental.fetch.session.cache.slots", func(c *Config) *int { return &c.MaxFetchSessions }),
 	number("fetch.max.bytes", func(c *Config) *int { return &c.MaxFetchBytes }),
@@ -159,6 +162,34 @@ func setRebalanceProtocols(c *Config, v string) error {
 	return nil
 }
 
+func migrationPolicy(c *Config) string {
+	switch {
+	case c.KeepClassicGroups && c.KeepConsumerGroups:
+		return "disabled"
+	case c.KeepClassicGroups:
+		return "downgrade"
+	case c.KeepConsumerGroups:
+		return "upgrade"
+	}
+	return "bidirectional"
+}
+
+func setMigrationPolicy(c *Config, v string) error {
+	switch strings.ToLower(v) {
+	case "bidirectional":
+		c.KeepClassicGroups, c.KeepConsumerGroups = false, false
+	case "upgrade":
+		c.KeepClassicGroups, c.KeepConsumerGroups = false, true
+	case "downgrade":
+		c.KeepClassicGroups, c.KeepConsumerGroups = true, false
+	case "disabled":
+		c.KeepClassicGroups, c.KeepConsumerGroups = true, true
+	default:
+		return fmt.Errorf("want bidirectional, upgrade, downgrade or disabled")
+	}
+	return nil
+}
+
 func fixed(name string, kind meta.Type, value string) property {
 	return property{name, kind, func(*Config) string { return value }, nil}
 }
@@ -180,15 +211,20 @@ func number[T int | int32 | int64](name string, field func(*Config) *T) property
 	return property{name, kind, func(c *Config) string { return strconv.FormatInt(int64(*field(c)), 10) }, set}
 }
 
-// nodeID is a number that is not 0, which would be taken for the default.
+// nodeID is a number from 0, which is NodeZero in Config.
 func nodeID(name string) property {
 	p := number(name, func(c *Config) *int32 { return &c.NodeID })
 	set := p.set
 	p.set = func(c *Config, v string) error {
-		if n, err := strconv.Atoi(v); err == nil && n == 0 {
-			return fmt.Errorf("want a number from 1")
+		if err := set(c, v); err != nil {
+			return err
 		}
-		return set(c, v)
+		if c.NodeID == 0 {
+			c.NodeID = NodeZero
+		} else if c.NodeID < 0 {
+			return fmt.Errorf("want a number from 0")
+		}
+		return nil
 	}
 	return p
 }

@@ -27,6 +27,8 @@ func TestPropertiesAreKafkasNamesOfConfig(t *testing.T) {
 			want = "false"
 		case p.name == "group.coordinator.rebalance.protocols":
 			want = "classic"
+		case p.name == "group.consumer.migration.policy":
+			want = "upgrade"
 		default:
 			want = "60001"
 		}
@@ -37,7 +39,7 @@ func TestPropertiesAreKafkasNamesOfConfig(t *testing.T) {
 			t.Errorf("%s is %q, want %q", p.name, got, want)
 		}
 	}
-	for _, wrong := range [][2]string{{"group.min.session.timeout.ms", "x"}, {"log.retention.ms", "x"}, {"broker.id", "3000000000"}, {"node.id", "0"}, {"auto.create.topics.enable", "maybe"}, {"no.such.name", "1"}, {"", "1"}} {
+	for _, wrong := range [][2]string{{"group.min.session.timeout.ms", "x"}, {"log.retention.ms", "x"}, {"broker.id", "3000000000"}, {"node.id", "-1"}, {"auto.create.topics.enable", "maybe"}, {"group.consumer.migration.policy", "maybe"}, {"no.such.name", "1"}, {"", "1"}} {
 		if err := cfg.Set(wrong[0], wrong[1]); err == nil || !strings.Contains(err.Error(), wrong[0]) {
 			t.Errorf("%q: got %v", wrong, err)
 		}
@@ -51,6 +53,35 @@ func TestPropertiesAreKafkasNamesOfConfig(t *testing.T) {
 	for _, unit := range [][4]string{{"log.retention.hours", "2", "retention.ms", "7200000"}, {"log.retention.minutes", "2", "retention.ms", "120000"}, {"log.retention.hours", "-1", "retention.ms", "-1"}, {"log.roll.hours", "1", "segment.ms", "3600000"}} {
 		if err := cfg.Set(unit[0], unit[1]); err != nil || cfg.TopicDefaults[unit[2]] != unit[3] {
 			t.Errorf("%q: %v, %v", unit, err, cfg.TopicDefaults)
+		}
+	}
+}
+
+// TestBrokerOfTheIDZero: server.properties may say node.id=0, and so may clients.
+func TestBrokerOfTheIDZero(t *testing.T) {
+	r := dialRaw(t, start(t, func(c *Config) {
+		if err := c.Set("node.id", "0"); err != nil {
+			t.Fatal(err)
+		}
+	}))
+	mustTopic(t, r, "t", 1)
+	meta := do[*kmsg.MetadataResponse](r, kmsg.NewPtrMetadataRequest(), 12)
+	if meta.ControllerID != 0 || len(meta.Brokers) != 1 || meta.Brokers[0].NodeID != 0 || meta.Topics[0].Partitions[0].Leader != 0 {
+		t.Errorf("%+v", meta)
+	}
+	configs := kmsg.NewPtrDescribeConfigsRequest()
+	configs.Resources = []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "0", ConfigNames: []string{"node.id"}}}
+	if d := do[*kmsg.DescribeConfigsResponse](r, configs, 4).Resources[0]; d.ErrorCode != 0 || len(d.Configs) != 1 || *d.Configs[0].Value != "0" {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestMigrationPolicies(t *testing.T) {
+	for policy, want := range map[string][2]bool{"bidirectional": {false, false}, "UPGRADE": {false, true}, "downgrade": {true, false}, "disabled": {true, true}} {
+		cfg := Config{KeepClassicGroups: !want[0], KeepConsumerGroups: !want[1]}
+		if err := cfg.Set("group.consumer.migration.policy", policy); err != nil || cfg.KeepClassicGroups != want[0] || cfg.KeepConsumerGroups != want[1] ||
+			migrationPolicy(&cfg) != strings.ToLower(policy) {
+			t.Errorf("%s: %+v, %s, %v", policy, want, migrationPolicy(&cfg), err)
 		}
 	}
 }

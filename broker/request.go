@@ -2,8 +2,10 @@ package broker
 
 import (
 	"context"
+	"iter"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -85,4 +87,27 @@ func (k kmsgReply) appendTo(f *outFrame) {
 		t.SetThrottle(f.throttle)
 	}
 	f.buf = k.resp.AppendTo(f.buf)
+}
+
+// eachOnce yields the first entry of each key, with INVALID_REQUEST where the key comes again: what is asked for twice, perhaps in two
+// ways, is not done.
+func eachOnce[T any, K comparable](entries []T, key func(*T) K) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
+		left := map[K]int{}
+		for i := range entries {
+			left[key(&entries[i])]++
+		}
+		for i := range entries {
+			k := key(&entries[i])
+			n := left[k]
+			delete(left, k)
+			var err error
+			if n > 1 {
+				err = refuse(kerr.InvalidRequest, "it is in the request %d times", n)
+			}
+			if n > 0 && !yield(&entries[i], err) {
+				return
+			}
+		}
+	}
 }

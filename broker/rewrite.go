@@ -7,8 +7,8 @@ import (
 	"github.com/leatstream/leat/broker/internal/log"
 )
 
-// The coordinators' topics grow with every commit while what is live stays small. So that a start does not have to read all that
-// ever happened, what is live is written once more at the end from time to time, and the log begins there.
+// The metadata journal and the coordinators' topics grow with every change and commit while what is live stays small. So that a start
+// does not have to read all that ever happened, what is live is written once more at the end from time to time, and the log begins there.
 const (
 	rewriteEvery = time.Minute
 	// A log is rewritten when it holds so many records, and so many times what is live.
@@ -16,7 +16,7 @@ const (
 	rewriteFactor  = 4
 )
 
-// rewriter is one coordinator's log.
+// rewriter is the log of the metadata or of one coordinator.
 type rewriter struct {
 	topic   string
 	log     *log.Log
@@ -25,8 +25,13 @@ type rewriter struct {
 }
 
 func (b *Broker) rewriters() []*rewriter {
+	metadata, _ := b.partition(metadataTopic, 0)
 	offsets, _ := b.partition(offsetsTopic, 0)
 	return []*rewriter{
+		{topic: metadataTopic, log: metadata, rewrite: func(end int64) (int64, int, error) {
+			records, err := b.meta.Rewrite()
+			return end, records, err
+		}},
 		{topic: offsetsTopic, log: offsets, rewrite: b.groups.Rewrite},
 		{topic: transactionsTopic, log: b.txnLog, rewrite: func(end int64) (int64, int, error) {
 			records, err := b.txns.Rewrite()
@@ -35,7 +40,7 @@ func (b *Broker) rewriters() []*rewriter {
 	}
 }
 
-// rewriteLogs keeps the coordinators' logs short until the broker closes.
+// rewriteLogs keeps these logs short until the broker closes.
 func (b *Broker) rewriteLogs() {
 	logs := b.rewriters()
 	tick := time.NewTicker(rewriteEvery)
@@ -43,7 +48,7 @@ func (b *Broker) rewriteLogs() {
 	for {
 		for _, r := range logs {
 			if err := r.run(b.ctx, rewriteRecords); err != nil && b.ctx.Err() == nil {
-				b.logger.Error("a coordinator's log could not be shortened; it grows", "topic", r.topic, "error", err)
+				b.logger.Error("an internal topic could not be shortened; it grows", "topic", r.topic, "error", err)
 			}
 		}
 		select {

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -137,8 +139,9 @@ type security struct {
 	quotaChanges sync.Mutex
 	authorizer   *auth.Authorizer // nil: everyone may do everything
 	bootstrap    map[scramKey]auth.Credential
-	decoy        []byte
-	decoyCred    auth.Credential
+	decoys       *auth.Decoys
+	// hashing is held while a password is hashed, milliseconds of a processor that anybody can ask for: strangers get half of them at most.
+	hashing chan struct{}
 }
 
 type scramKey struct {
@@ -158,10 +161,10 @@ func (b *Broker) secure() (err error) {
 	if b.mapping, err = auth.ParseMapping(s.CertificateRules); err != nil {
 		return fmt.Errorf("broker: Config.Security.CertificateRules: %w", err)
 	}
-	b.decoy = make([]byte, 32)
-	_, _ = rand.Read(b.decoy)
-	// Only its iterations matter: it is what the password of an unknown user is hashed with.
-	b.decoyCred = auth.Credential{Salt: b.decoy, Iterations: auth.DefaultIterations}
+	b.hashing = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	b.decoys = auth.NewDecoys(key)
 	b.bootstrap = map[scramKey]auth.Credential{}
 	for user, password := range s.Users {
 		for _, m := range []auth.Mechanism{auth.ScramSHA256, auth.ScramSHA512} {
@@ -172,6 +175,7 @@ func (b *Broker) secure() (err error) {
 			b.bootstrap[scramKey{m, user}] = c
 		}
 	}
+	b.likenCredentials()
 	if !s.Authorize {
 		return nil
 	}
@@ -207,6 +211,18 @@ func (b *Broker) storedCredential(k scramKey) (c auth.Credential, err error) {
 	return c, json.Unmarshal(raw, &c)
 }
 
+// likenCredentials has users that do not exist look like those that do. One that cannot be read is passed over: who needs it is told.
+func (b *Broker) likenCredentials() {
+	like := slices.Collect(maps.Values(b.bootstrap))
+	for _, raw := range b.meta.Records(meta.Scram) {
+		var c auth.Credential
+		if json.Unmarshal(raw, &c) == nil {
+			like = append(like, c)
+		}
+	}
+	b.decoys.Like(like)
+}
+
 // credential implements auth.Lookup: what is stored, else what the configuration gives.
 func (b *Broker) credential(m auth.Mechanism, user string) (auth.Credential, bool) {
 	k := scramKey{m, user}
@@ -233,7 +249,7 @@ func (b *Broker) credential(m auth.Mechanism, user string) (auth.Credential, boo
 // exchange begins an authentication.
 func (b *Broker) exchange(m auth.Mechanism) auth.Exchange {
 	if m == auth.Plain {
-		return auth.NewPlain(b.credential, b.decoyCred)
+		return auth.NewPlain(b.credential, b.decoys)
 	}
-	return auth.NewScram(m, b.credential, b.decoy)
+	return auth.NewScram(m, b.credential, b.decoys)
 }

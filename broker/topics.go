@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -16,6 +18,7 @@ import (
 	"github.com/leatstream/leat/broker/internal/journal"
 	"github.com/leatstream/leat/broker/internal/log"
 	"github.com/leatstream/leat/broker/internal/meta"
+	"github.com/leatstream/leat/broker/internal/record"
 )
 
 // topic is a topic with its open partitions. It never changes; a changed topic is a new value in the table.
@@ -90,8 +93,12 @@ var metadataTopicID = meta.ID{6: 0x40, 8: 0x80, 15: 1}
 
 // openTopics replays the journal, opens every partition and finishes deletions that were under way.
 func (b *Broker) openTopics(ctx context.Context) error {
-	self := meta.Topic{Name: metadataTopic, ID: metadataTopicID, Partitions: 1, Internal: true, Configs: map[string]string{"cleanup.policy": "compact"}}
-	own, err := b.openLog(self, 0)
+	self := meta.Topic{Name: metadataTopic, ID: metadataTopicID, Partitions: 1, Internal: true, Configs: map[string]string{"cleanup.policy": "compact", "segment.bytes": "16777216"}}
+	there, err := b.cfg.FS.List(b.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	own, err := b.openMetadata(self, there)
 	if err != nil {
 		return err
 	}
@@ -99,8 +106,10 @@ func (b *Broker) openTopics(ctx context.Context) error {
 	opened := []*topic{{self, []*log.Log{own}}}
 	b.topics.Store(table.with(opened[0]))
 	if b.meta, err = meta.Open(&metaJournal{b, journal.New(own)}); err != nil {
-		return errors.Join(err, own.Close())
+		return errors.Join(b.advise(err, metadataTopic, 0), own.Close())
 	}
+	b.relive()
+	b.checkDir(there)
 	g, _ := errgroup.WithContext(ctx)
 	g.SetLimit(2 * runtime.GOMAXPROCS(0))
 	for _, m := range b.meta.Topics() {
@@ -114,7 +123,7 @@ func (b *Broker) openTopics(ctx context.Context) error {
 		opened = append(opened, t)
 		for p := range t.parts {
 			g.Go(func() (err error) {
-				t.parts[p], err = b.openLog(m, int32(p))
+				t.parts[p], err = b.openOrOffline(m, int32(p))
 				return err
 			})
 		}
@@ -156,10 +165,15 @@ func (b *Broker) partitionDir(name string, p int32) string {
 	return filepath.Join(b.cfg.Dir, name+"-"+strconv.Itoa(int(p)))
 }
 
-func (b *Broker) openLog(m meta.Topic, p int32) (*log.Log, error) {
-	l, err := log.Open(b.cfg.FS, b.partitionDir(m.Name, p), b.logConfig(m, p), b.syncer)
+// openLog opens a partition's log, at a start those that were there before.
+func (b *Broker) openLog(m meta.Topic, p int32, start bool) (*log.Log, error) {
+	cfg := b.logConfig(m, p)
+	if start {
+		cfg.Generation, cfg.EntrySynced = b.generation, true
+	}
+	l, err := log.Open(b.cfg.FS, b.partitionDir(m.Name, p), cfg, b.syncer)
 	if err != nil {
-		return nil, fmt.Errorf("open partition %s-%d: %w", m.Name, p, err)
+		return nil, b.advise(fmt.Errorf("open partition %s-%d: %w", m.Name, p, err), m.Name, p)
 	}
 	return l, nil
 }
@@ -167,15 +181,19 @@ func (b *Broker) openLog(m meta.Topic, p int32) (*log.Log, error) {
 // logConfig is what a topic's configuration says to one of its logs.
 func (b *Broker) logConfig(m meta.Topic, p int32) log.Config {
 	s := b.settings(m)
+	codec, recode := storedCodec(s.Text("compression.type"))
 	return log.Config{
+		Recode: recode, Codec: codec,
 		Name:         m.Name + "-" + strconv.Itoa(int(p)),
 		TopicID:      m.ID,
 		MaxProducers: b.cfg.Limits.PartitionProducers, MaxDecompressedBytes: b.cfg.Limits.DecompressedBytes,
-		SegmentBytes:       s.Long("segment.bytes"),
+		SegmentBytes:       cmp.Or(s.Long("internal.segment.bytes"), s.Long("segment.bytes")),
 		SegmentAge:         milliseconds(s.Long("segment.ms")),
 		IndexIntervalBytes: int(s.Long("index.interval.bytes")),
 		MaxBatchBytes:      int(s.Long("max.message.bytes")),
 		Flush:              b.cfg.Flush.policy(),
+		Whole:              m.Internal && b.cfg.Flush == FlushAlways,
+		Serial:             m.Name == metadataTopic && b.cfg.Flush == FlushAlways,
 		Preallocate:        s.Text("preallocate") == "true",
 		LogAppendTime:      s.Text("message.timestamp.type") == "LogAppendTime",
 		MaxTimestampAhead:  milliseconds(s.Long("message.timestamp.after.max.ms")),
@@ -188,10 +206,27 @@ func (b *Broker) logConfig(m meta.Topic, p int32) log.Config {
 		TombstoneRetention: max(milliseconds(s.Long("delete.retention.ms")), 1),
 		RetentionBytes:     s.Long("retention.bytes"),
 		RetentionAge:       milliseconds(s.Long("retention.ms")),
-		ProducerExpiry:     b.cfg.ProducerIDExpiration,
+		ProducerExpiry:     b.current().ProducerIDExpiration,
 		CheckRecord:        b.recordCheck(m.Name, s.Text("leat.key.schema.validation") == "true", s.Text("leat.value.schema.validation") == "true"),
 		Logger:             b.logger,
 	}
+}
+
+// storedCodec is the codec that compression.type names; false for producer, which keeps what each batch came in.
+func storedCodec(name string) (record.Codec, bool) {
+	switch name {
+	case "uncompressed":
+		return record.None, true
+	case "gzip":
+		return record.Gzip, true
+	case "snappy":
+		return record.Snappy, true
+	case "lz4":
+		return record.LZ4, true
+	case "zstd":
+		return record.Zstd, true
+	}
+	return record.None, false
 }
 
 // dirtyRatio is min.cleanable.dirty.ratio; 0, which is Kafka's word for always, is negative to a log.
@@ -263,6 +298,9 @@ func (b *Broker) mayCreate(table *topicTable, m meta.Topic) error {
 		return refuse(kerr.TopicAlreadyExists, "Topic '%s' already exists.", m.Name)
 	}
 	for name := range table.byName {
+		if b.foldsCase && strings.EqualFold(name, m.Name) {
+			return refuse(kerr.InvalidTopicException, "Topic '%s' differs from existing topic %s in case only, and the file system of this broker takes them for the same", m.Name, name)
+		}
 		if meta.Collides(name, m.Name) {
 			return refuse(kerr.InvalidTopicException, "Topic '%s' collides with existing topic: %s", m.Name, name)
 		}
@@ -280,13 +318,15 @@ func (b *Broker) mayCreate(table *topicTable, m meta.Topic) error {
 func (b *Broker) addLogs(t *topic) error {
 	had := len(t.parts)
 	parts := make([]*log.Log, t.Partitions)
+	begun := make([]bool, t.Partitions)
 	copy(parts, t.parts)
 	var g errgroup.Group
 	g.SetLimit(2 * runtime.GOMAXPROCS(0))
 	for p := had; p < len(parts); p++ {
 		g.Go(func() (err error) {
 			if err = b.setAside(t.Topic, int32(p)); err == nil {
-				parts[p], err = b.openLog(t.Topic, int32(p))
+				begun[p] = true
+				parts[p], err = b.openLog(t.Topic, int32(p), false)
 			}
 			return err
 		})
@@ -296,9 +336,12 @@ func (b *Broker) addLogs(t *topic) error {
 		t.parts = parts
 		return nil
 	}
-	for _, l := range parts[had:] {
-		if l != nil {
-			err = errors.Join(err, l.Delete())
+	for p := had; p < len(parts); p++ {
+		switch {
+		case parts[p] != nil:
+			err = errors.Join(err, parts[p].Delete())
+		case begun[p]: // what there is of it is ours
+			err = errors.Join(err, b.cfg.FS.RemoveAll(b.partitionDir(t.Name, int32(p))))
 		}
 	}
 	return errors.Join(err, b.cfg.FS.SyncDir(b.cfg.Dir))

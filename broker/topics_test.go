@@ -1,8 +1,11 @@
 package broker
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -17,6 +20,7 @@ import (
 
 	"github.com/leatstream/leat/broker/internal/log"
 	"github.com/leatstream/leat/broker/internal/meta"
+	"github.com/leatstream/leat/broker/internal/record"
 	"github.com/leatstream/leat/internal/vfs"
 )
 
@@ -255,6 +259,29 @@ func TestDirectoryOfNobodyIsKept(t *testing.T) {
 	}
 }
 
+// What a producer put inside a batch is its own and its consumers' business, unless the topic makes the broker look.
+func TestRecordsInsideABatchAreTheProducers(t *testing.T) {
+	b := start(t, nil)
+	createTopic(t, b, "t", 1)
+	broken := batch("x")
+	broken[22] |= byte(record.Gzip) // which it is not
+	binary.BigEndian.PutUint32(broken[17:], crc32.Checksum(broken[21:], crc32.MakeTable(crc32.Castagnoli)))
+	write := func() int16 {
+		return do[*kmsg.ProduceResponse](dialRaw(t, b), produceRequest1("t", 0, -1, bytes.Clone(broken)), 9).Topics[0].Partitions[0].ErrorCode
+	}
+	if got := write(); got != 0 {
+		t.Error("on a plain topic:", kerr.ErrorForCode(got))
+	}
+	for _, configs := range []map[string]string{{"compression.type": "zstd"}, {"cleanup.policy": "compact"}} {
+		if err := b.setConfigs("t", configs); err != nil {
+			t.Fatal(err)
+		}
+		if got := write(); got != kerr.CorruptMessage.Code {
+			t.Errorf("with %v: %v", configs, kerr.ErrorForCode(got))
+		}
+	}
+}
+
 // A disk that fails to sync refuses what it cannot keep, and what is there can still be read.
 func TestSyncFailure(t *testing.T) {
 	fsys := &vfs.Faulty{FS: vfs.NewMem()}
@@ -288,11 +315,50 @@ func TestSyncFailure(t *testing.T) {
 	if vs := values(t, p.RecordBatches); len(vs) != 1 || vs[0] != "0=kept" {
 		t.Errorf("read %v, error %v", vs, kerr.ErrorForCode(p.ErrorCode))
 	}
+	latest := kmsg.NewPtrListOffsetsRequest()
+	latest.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: -1, CurrentLeaderEpoch: -1}}}}
+	if at := do[*kmsg.ListOffsetsResponse](r, latest, 7).Topics[0].Partitions[0]; at.Offset != 1 || at.ErrorCode != 0 {
+		t.Errorf("what can be read ends at %d, error %v", at.Offset, kerr.ErrorForCode(at.ErrorCode))
+	}
 	done := make(chan struct{})
 	go func() { _ = b.Close(); close(done) }() // it may say what failed; it must not hang
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
 		t.Fatal("Close hangs")
+	}
+}
+
+// TestDeleteRecordsOfAcksOne: what was acknowledged can be deleted although it is not on disk yet; the deletion waits for that.
+func TestDeleteRecordsOfAcksOne(t *testing.T) {
+	fsys := &vfs.Faulty{FS: vfs.NewMem()}
+	b := start(t, func(c *Config) { c.Dir, c.FS, c.Flush = "/data", fsys, FlushAlways })
+	createTopic(t, b, "t", 1)
+	r := dialRaw(t, b)
+	for i, at := range []int64{1, -1} { // -1: all
+		slow := make(chan struct{})
+		fsys.Fail(func(op vfs.Op, name string) error {
+			if op == vfs.OpSync {
+				<-slow
+			}
+			return nil
+		})
+		if p := do[*kmsg.ProduceResponse](r, produceRequest1("t", 0, 1, batch("v")), 9).Topics[0].Partitions[0]; p.ErrorCode != 0 {
+			t.Fatal(kerr.ErrorForCode(p.ErrorCode))
+		}
+		req := kmsg.NewPtrDeleteRecordsRequest()
+		req.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: "t", Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Offset: at}}}}
+		answer := make(chan kmsg.DeleteRecordsResponseTopicPartition, 1)
+		go func() { answer <- do[*kmsg.DeleteRecordsResponse](r, req, 2).Topics[0].Partitions[0] }()
+		select {
+		case p := <-answer:
+			t.Errorf("answered before the sync: %v", kerr.ErrorForCode(p.ErrorCode))
+			answer <- p
+		case <-time.After(20 * time.Millisecond): // it waits, or has not begun
+		}
+		close(slow)
+		if p := <-answer; p.ErrorCode != 0 || p.LowWatermark != int64(i)+1 {
+			t.Fatalf("%v, log start %d", kerr.ErrorForCode(p.ErrorCode), p.LowWatermark)
+		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"github.com/leatstream/leat/internal/txnclient"
 	"github.com/leatstream/leat/internal/vfs"
 )
 
@@ -109,7 +110,7 @@ func begin(t testing.TB, cl *kgo.Client) {
 
 func end(t testing.TB, cl *kgo.Client, commit kgo.TransactionEndTry) {
 	t.Helper()
-	if err := cl.EndTransaction(within(t, time.Minute), commit); err != nil {
+	if err := txnclient.End(within(t, time.Minute), cl, commit); err != nil {
 		t.Fatalf("end: %v", err)
 	}
 }
@@ -178,24 +179,26 @@ func TestNewProducerFencesOldOne(t *testing.T) {
 
 func TestTransactionTimesOut(t *testing.T) {
 	bothVersions(t, func(t *testing.T, opts []kgo.Opt) {
-		b := start(t, nil)
-		createTopic(t, b, "out", 1)
-		cl := txnClient(t, b, "x", append(opts, kgo.TransactionTimeout(200*time.Millisecond))...)
-		begin(t, cl)
-		produceTxn(t, cl, "out", "late")
-		settledLSO(t, b, "out")
-		err := cl.ProduceSync(within(t, time.Minute), &kgo.Record{Topic: "out", Value: []byte("too late")}).FirstErr()
-		if err == nil {
-			t.Error("a producer goes on in a transaction that was aborted")
-		}
-		end(t, cl, kgo.TryAbort) // it is the owner still: it recovers without a restart
-		begin(t, cl)
-		produceTxn(t, cl, "out", "again")
-		end(t, cl, kgo.TryCommit)
-		settledLSO(t, b, "out")
-		if got := strings.Join(readAll(t, b, "out", kgo.ReadCommitted()), " "); got != "again" {
-			t.Errorf("read_committed: %q, want again", got)
-		}
+		synctest.Test(t, func(t *testing.T) { // on virtual time: a busy machine is no transaction that takes too long
+			b := startWith(t, Config{Dir: "/data", FS: vfs.NewMem()})
+			createTopic(t, b, "out", 1)
+			cl := txnClient(t, b, "x", append(opts, kgo.TransactionTimeout(200*time.Millisecond))...)
+			begin(t, cl)
+			produceTxn(t, cl, "out", "late")
+			settledLSO(t, b, "out")
+			err := cl.ProduceSync(within(t, time.Minute), &kgo.Record{Topic: "out", Value: []byte("too late")}).FirstErr()
+			if err == nil {
+				t.Error("a producer goes on in a transaction that was aborted")
+			}
+			end(t, cl, kgo.TryAbort) // it is the owner still: it recovers without a restart
+			begin(t, cl)
+			produceTxn(t, cl, "out", "again")
+			end(t, cl, kgo.TryCommit)
+			settledLSO(t, b, "out")
+			if got := strings.Join(readAll(t, b, "out", kgo.ReadCommitted()), " "); got != "again" {
+				t.Errorf("read_committed: %q, want again", got)
+			}
+		})
 	})
 }
 

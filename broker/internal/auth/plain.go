@@ -9,12 +9,12 @@ import (
 // plain is the server's side of RFC 4616. The password is checked against the user's SCRAM credentials: none is kept in clear.
 type plain struct {
 	lookup Lookup
-	decoy  Credential
+	decoys *Decoys
 	user   string
 }
 
-// NewPlain begins a PLAIN exchange. decoy is a credential of nobody's: an unknown user's password is hashed as a known one's is.
-func NewPlain(lookup Lookup, decoy Credential) Exchange { return &plain{lookup: lookup, decoy: decoy} }
+// NewPlain begins a PLAIN exchange. An unknown user's password is hashed as a known one's is, with one of the decoys.
+func NewPlain(lookup Lookup, decoys *Decoys) Exchange { return &plain{lookup: lookup, decoys: decoys} }
 
 func (p *plain) Principal() Principal { return User(p.user) }
 
@@ -39,6 +39,6 @@ func (p *plain) Step(message []byte) ([]byte, bool, error) {
 			return []byte{}, true, nil
 		}
 	}
-	p.decoy.verify(ScramSHA512, fields[2])
+	p.decoys.credential(ScramSHA512, p.user).verify(ScramSHA512, fields[2])
 	return nil, false, ErrRefused
 }

@@ -2,6 +2,8 @@ package auth
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"regexp"
 	"strings"
@@ -62,9 +64,22 @@ func splitRules(text string) (parts []string) {
 	return parts
 }
 
+// subject is the distinguished name of a certificate, with all that is in it and in its order, as Java writes it. (pkix.Name has the last
+// of several common names only: a certificate that was made out to one name could stand for another.)
+func subject(cert *x509.Certificate) (string, error) {
+	var names pkix.RDNSequence
+	if _, err := asn1.Unmarshal(cert.RawSubject, &names); err != nil {
+		return "", fmt.Errorf("the subject of a certificate: %w", err)
+	}
+	return names.String(), nil
+}
+
 // Principal is who a verified certificate belongs to. It fails if no rule matches.
 func (m Mapping) Principal(cert *x509.Certificate) (Principal, error) {
-	name := cert.Subject.String()
+	name, err := subject(cert)
+	if err != nil {
+		return Principal{}, err
+	}
 	if len(m.rules) == 0 {
 		return User(name), nil
 	}

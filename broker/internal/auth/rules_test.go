@@ -3,8 +3,33 @@ package auth
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"testing"
 )
+
+// certificateOf is a certificate as far as its subject goes.
+func certificateOf(t *testing.T, subject pkix.RDNSequence) *x509.Certificate {
+	t.Helper()
+	raw, err := asn1.Marshal(subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &x509.Certificate{RawSubject: raw}
+}
+
+// A certificate with two common names is neither of the two, and the order is its own.
+func TestTheWholeSubjectNames(t *testing.T) {
+	attribute := func(kind int, value string) pkix.RelativeDistinguishedNameSET {
+		return pkix.RelativeDistinguishedNameSET{{Type: asn1.ObjectIdentifier{2, 5, 4, kind}, Value: value}}
+	}
+	subject := pkix.RDNSequence{attribute(6, "DE"), attribute(3, "alice"), attribute(10, "a, b"), attribute(3, "admin")}
+	if p, err := (Mapping{}).Principal(certificateOf(t, subject)); err != nil || p != User(`CN=admin,O=a\, b,CN=alice,C=DE`) {
+		t.Error(p, err)
+	}
+	if _, err := (Mapping{}).Principal(&x509.Certificate{RawSubject: []byte("x")}); err == nil {
+		t.Error("a subject that is none is taken")
+	}
+}
 
 // The examples of Kafka's documentation of ssl.principal.mapping.rules.
 func TestMapping(t *testing.T) {
@@ -33,7 +58,7 @@ func TestMapping(t *testing.T) {
 		if err != nil {
 			t.Fatal(c.rules, err)
 		}
-		p, err := m.Principal(&x509.Certificate{Subject: c.name})
+		p, err := m.Principal(certificateOf(t, c.name.ToRDNSequence()))
 		if (err != nil) != (c.want == "") || err == nil && p != User(c.want) {
 			t.Errorf("%s of %s: %v, %v", c.rules, c.name, p, err)
 		}

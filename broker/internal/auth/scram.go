@@ -57,9 +57,12 @@ type Credential struct {
 // String hides everything: credentials have no business in logs.
 func (Credential) String() string { return "[redacted]" }
 
+// saltBytes is the length of the salts that we make.
+const saltBytes = 24
+
 // Derive makes a credential of a password with a fresh salt.
 func Derive(m Mechanism, password string, iterations int) (Credential, error) {
-	salt := make([]byte, 24)
+	salt := make([]byte, saltBytes)
 	_, _ = rand.Read(salt) // never fails
 	return deriveWith(m, password, salt, iterations)
 }
@@ -119,7 +122,7 @@ type scram struct {
 	mechanism Mechanism
 	lookup    Lookup
 	own       func() string // makes the server's part of the nonce
-	decoy     []byte        // key of the salts that unknown users are given
+	decoys    *Decoys       // for unknown users
 	step      int
 	user      string
 	known     bool
@@ -129,10 +132,10 @@ type scram struct {
 	signed    string // client-first-bare , server-first
 }
 
-// NewScram begins a SCRAM exchange. decoy is a secret of the broker's: an unknown user is asked to prove itself against a salt made
-// of it, the same each time, so that it cannot be told from a known one.
-func NewScram(m Mechanism, lookup Lookup, decoy []byte) Exchange {
-	return &scram{mechanism: m, lookup: lookup, own: randomNonce, decoy: decoy}
+// NewScram begins a SCRAM exchange. An unknown user is asked to prove itself against one of the decoys, so that it cannot be told
+// from a known one.
+func NewScram(m Mechanism, lookup Lookup, decoys *Decoys) Exchange {
+	return &scram{mechanism: m, lookup: lookup, own: randomNonce, decoys: decoys}
 }
 
 func randomNonce() string {
@@ -193,8 +196,7 @@ func (s *scram) first(message string) ([]byte, error) {
 	}
 	s.cred, s.known = s.lookup(s.mechanism, s.user)
 	if !s.known {
-		h := s.mechanism.hash()
-		s.cred = Credential{Salt: mac(h, s.decoy, "salt "+s.user)[:24], Iterations: DefaultIterations, StoredKey: make([]byte, h().Size())}
+		s.cred = s.decoys.credential(s.mechanism, s.user)
 	}
 	s.nonce = fields[1][2:] + s.own()
 	answer := "r=" + s.nonce + ",s=" + base64.StdEncoding.EncodeToString(s.cred.Salt) + ",i=" + strconv.Itoa(s.cred.Iterations)

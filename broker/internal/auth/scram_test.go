@@ -1,8 +1,10 @@
 package auth
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,10 +13,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var testDecoys = NewDecoys([]byte("decoy"))
+
 // pencil is RFC 7677's example: user "user", password "pencil".
 func pencil(t *testing.T, lookup Lookup) *scram {
 	t.Helper()
-	s := NewScram(ScramSHA256, lookup, []byte("decoy")).(*scram)
+	s := NewScram(ScramSHA256, lookup, testDecoys).(*scram)
 	s.own = func() string { return "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0" }
 	return s
 }
@@ -110,6 +114,23 @@ func TestUnknownUsersLookKnown(t *testing.T) {
 	}
 }
 
+// Where administrators make credentials with other iterations and salts than ours, users that do not exist have such ones, too.
+func TestUnknownUsersLookLikeThoseThereAre(t *testing.T) {
+	d := NewDecoys([]byte("key"))
+	d.Like([]Credential{{Iterations: 4096, Salt: make([]byte, 80)}, {Iterations: 8192, Salt: make([]byte, 8)}, {Iterations: 4096, Salt: make([]byte, 80)}})
+	seen := map[likeness]int{}
+	for i := range 100 {
+		c, again := d.credential(ScramSHA256, strconv.Itoa(i)), d.credential(ScramSHA256, strconv.Itoa(i))
+		if !bytes.Equal(c.Salt, again.Salt) || c.Iterations != again.Iterations {
+			t.Fatal("an unknown user changes from one login to the next")
+		}
+		seen[likeness{c.Iterations, len(c.Salt)}]++
+	}
+	if len(seen) != 2 || seen[likeness{4096, 80}] == 0 || seen[likeness{8192, 8}] == 0 {
+		t.Errorf("unknown users look like %v", seen)
+	}
+}
+
 func TestPlain(t *testing.T) {
 	cred := pencilCredential(t)
 	lookup := func(m Mechanism, user string) (Credential, bool) { return cred, m == ScramSHA256 && user == "user" }
@@ -117,12 +138,12 @@ func TestPlain(t *testing.T) {
 		"\x00user\x00pencil": true, "user\x00user\x00pencil": true, "\x00user\x00pencils": false, "\x00user\x00": false, "\x00\x00pencil": false,
 		"admin\x00user\x00pencil": false, "\x00other\x00pencil": false, "user\x00pencil": false, "": false, "\x00user\x00pencil\x00": false, "\x00user\x00\xff": false,
 	} {
-		_, done, err := NewPlain(lookup, cred).Step([]byte(message))
+		_, done, err := NewPlain(lookup, testDecoys).Step([]byte(message))
 		if done != want || (err == nil) != want {
 			t.Errorf("%q: %v, %v", message, done, err)
 		}
 	}
-	if _, _, err := NewPlain(lookup, cred).Step([]byte("\x00other\x00x")); !errors.Is(err, ErrRefused) {
+	if _, _, err := NewPlain(lookup, testDecoys).Step([]byte("\x00other\x00x")); !errors.Is(err, ErrRefused) {
 		t.Error("an unknown user is told more than one with a wrong password")
 	}
 }
@@ -136,7 +157,7 @@ func FuzzExchanges(f *testing.F) {
 	}
 	lookup := func(Mechanism, string) (Credential, bool) { return cred, true }
 	f.Fuzz(func(t *testing.T, first, second []byte) {
-		for _, e := range []Exchange{NewScram(ScramSHA256, lookup, nil), NewPlain(lookup, cred)} {
+		for _, e := range []Exchange{NewScram(ScramSHA256, lookup, testDecoys), NewPlain(lookup, testDecoys)} {
 			_, done, err := e.Step(first)
 			if err == nil && !done {
 				_, done, _ = e.Step(second)

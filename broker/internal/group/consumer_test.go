@@ -63,7 +63,7 @@ func (f *fixture) beat(id string, epoch int32, partitions string) (*kmsg.Consume
 		}
 		req.Topics = append(req.Topics, t)
 	}
-	resp := park(f.t, f.ConsumerHeartbeat(req, Client{ID: "c", Host: "/h"})).get()
+	resp := park(f.t, f.ConsumerHeartbeat(req, Client{ID: "c", Host: "/h"}, nil)).get()
 	return resp, kerr.ErrorForCode(resp.ErrorCode)
 }
 
@@ -102,43 +102,46 @@ func TestConsumerGroupMovesPartitionsInTwoSteps(t *testing.T) {
 			}
 		}
 		e, a := f.mustBeat("a", 0, "-")
-		want("the first has all", e, a, 1, "0,1,2,3")
+		want("the first has all", e, a, 2, "0,1,2,3")
 		e, a = f.mustBeat("b", 0, "-")
-		want("the second waits", e, a, 2, "-")
-		e, a = f.mustBeat("a", 1, "")
-		want("the first is told to give up", e, a, 1, "0,1")
-		e, a = f.mustBeat("a", 1, "0,1,2,3")
-		want("it has not yet", e, a, 1, "0,1")
-		e, a = f.mustBeat("b", 2, "")
-		want("so the second waits", e, a, 2, "")
+		want("the second waits", e, a, 3, "-")
+		e, a = f.mustBeat("a", 2, "")
+		want("the first is told to give up", e, a, 2, "0,1")
+		e, a = f.mustBeat("a", 2, "0,1,2,3")
+		want("it has not yet", e, a, 2, "0,1")
+		e, a = f.mustBeat("b", 3, "")
+		want("so the second waits", e, a, 3, "")
 		if s := f.groupState(); s != "consumer Reconciling" {
 			t.Fatal(s)
 		}
-		e, a = f.mustBeat("a", 1, "0,1")
-		want("it has", e, a, 2, "0,1")
-		e, a = f.mustBeat("b", 2, "")
-		want("the second gets them", e, a, 2, "2,3")
+		e, a = f.mustBeat("a", 2, "0,1")
+		want("it has", e, a, 3, "0,1")
+		e, a = f.mustBeat("b", 3, "")
+		want("the second gets them", e, a, 3, "2,3")
 		if s := f.groupState(); s != "consumer Stable" {
 			t.Fatal(s)
 		}
-		wantErr(t, "an old epoch", lastErr(f.beat("a", 1, "0,1,2")), kerr.FencedMemberEpoch)
-		e, a = f.mustBeat("a", 1, "0,1")
-		want("the answer with its epoch was lost", e, a, 2, "0,1")
+		wantErr(t, "an old epoch", lastErr(f.beat("a", 2, "0,1,2")), kerr.FencedMemberEpoch)
+		e, a = f.mustBeat("a", 2, "0,1")
+		want("the answer with its epoch was lost", e, a, 3, "0,1")
 		wantErr(t, "a later epoch", lastErr(f.beat("a", 9, "")), kerr.FencedMemberEpoch)
-		wantErr(t, "a stranger", lastErr(f.beat("x", 2, "")), kerr.UnknownMemberID)
+		wantErr(t, "a stranger", lastErr(f.beat("x", 3, "")), kerr.UnknownMemberID)
 
-		wantErr(t, "commit", f.commitAt(9, "a", 2, 7), nil)
-		wantErr(t, "commit of an old epoch", f.commitAt(9, "a", 1, 7), kerr.StaleMemberEpoch)
-		wantErr(t, "the same of a client that does not know the error", f.commitAt(8, "a", 1, 7), kerr.UnsupportedVersion)
-		wantErr(t, "commit of a client that does not know epochs", f.commitAt(8, "a", 2, 7), kerr.UnsupportedVersion)
-		wantErr(t, "commit of a stranger", f.commitAt(9, "x", 2, 7), kerr.UnknownMemberID)
+		wantErr(t, "commit", f.commitAt(9, "a", 3, 7), nil)
+		wantErr(t, "commit of an old epoch, in which it had the partition already", f.commitAt(9, "a", 2, 7), nil)
+		wantErr(t, "commit of an epoch before it had the partition", f.commitAt(9, "a", 1, 7), kerr.StaleMemberEpoch)
+		wantErr(t, "commit of an epoch to come", f.commitAt(9, "a", 4, 7), kerr.StaleMemberEpoch)
+		wantErr(t, "commit of an old epoch by somebody who has other partitions", f.commitAt(9, "b", 2, 7), kerr.StaleMemberEpoch)
+		wantErr(t, "the same of a client that does not know the error", f.commitAt(8, "a", 2, 7), kerr.UnsupportedVersion)
+		wantErr(t, "commit of a client that does not know epochs", f.commitAt(8, "a", 3, 7), kerr.UnsupportedVersion)
+		wantErr(t, "commit of a stranger", f.commitAt(9, "x", 3, 7), kerr.UnknownMemberID)
 		wantErr(t, "commit of nobody", f.commitAt(9, "", -1, 7), kerr.UnknownMemberID)
 		wantErr(t, "commit of a transaction", f.commitTxn(1, "", -1, 8, nil), nil)
-		wantErr(t, "commit of a stranger's transaction", f.commitTxn(1, "x", 2, 8, nil), kerr.UnknownMemberID)
+		wantErr(t, "commit of a stranger's transaction", f.commitTxn(1, "x", 3, 8, nil), kerr.UnknownMemberID)
 
 		f.mustBeat("a", -1, "")
-		e, a = f.mustBeat("b", 2, "2,3")
-		want("who stays gets all", e, a, 3, "0,1,2,3")
+		e, a = f.mustBeat("b", 3, "2,3")
+		want("who stays gets all", e, a, 4, "0,1,2,3")
 	})
 }
 
@@ -157,20 +160,20 @@ func TestConsumerGroupMembersThatAreSilent(t *testing.T) {
 	consumerBubble(t, func(t *testing.T, f *fixture) {
 		f.mustBeat("a", 0, "-")
 		f.mustBeat("b", 0, "-")
-		if _, a := f.mustBeat("a", 1, ""); a != "0,1" {
+		if _, a := f.mustBeat("a", 2, ""); a != "0,1" {
 			t.Fatal(a)
 		}
 		time.Sleep(9 * time.Second)
-		f.mustBeat("b", 2, "")
+		f.mustBeat("b", 3, "")
 		time.Sleep(2 * time.Second) // the rebalance timeout is over: a is fenced, although its session is not
 		synctest.Wait()
-		wantErr(t, "a", lastErr(f.beat("a", 1, "0,1,2,3")), kerr.UnknownMemberID)
-		if e, a := f.mustBeat("b", 2, "-"); e != 3 || a != "0,1,2,3" {
+		wantErr(t, "a", lastErr(f.beat("a", 2, "0,1,2,3")), kerr.UnknownMemberID)
+		if e, a := f.mustBeat("b", 3, "-"); e != 4 || a != "0,1,2,3" {
 			t.Fatal(e, a)
 		}
 		time.Sleep(44 * time.Second)
 		synctest.Wait()
-		f.mustBeat("b", 3, "")
+		f.mustBeat("b", 4, "")
 		time.Sleep(46 * time.Second)
 		synctest.Wait()
 		if s := f.groupState(); s != "consumer Empty" {
@@ -183,7 +186,7 @@ func TestConsumerGroupOutlivesARestart(t *testing.T) {
 	consumerBubble(t, func(t *testing.T, f *fixture) {
 		f.mustBeat("a", 0, "-")
 		f.mustBeat("b", 0, "-")
-		f.mustBeat("a", 1, "")
+		f.mustBeat("a", 2, "")
 		before := f.described()
 		for _, again := range []func() *fixture{
 			func() *fixture { f.Close(); return open(f.t, f.m, func(c *Config) { c.Cluster = topicsOf(4) }) },
@@ -201,15 +204,15 @@ func TestConsumerGroupOutlivesARestart(t *testing.T) {
 				t.Fatalf("before\n%s\nafter\n%s", before, after)
 			}
 		}
-		if e, a := f.mustBeat("a", 1, "0,1"); e != 2 || a != "0,1" {
+		if e, a := f.mustBeat("a", 2, "0,1"); e != 3 || a != "0,1" {
 			t.Fatal(e, a)
 		}
-		if e, a := f.mustBeat("b", 2, ""); e != 2 || a != "2,3" {
+		if e, a := f.mustBeat("b", 3, ""); e != 3 || a != "2,3" {
 			t.Fatal(e, a)
 		}
 		f.Close()
 		f = open(f.t, f.m, func(c *Config) { c.Cluster = topicsOf(5) }) // meanwhile the topic grew
-		if e, a := f.mustBeat("a", 2, "0,1"); e != 3 || a != "0,1,4" {
+		if e, a := f.mustBeat("a", 3, "0,1"); e != 4 || a != "0,1,4" {
 			t.Fatal(e, a)
 		}
 		f.Close()
@@ -282,7 +285,7 @@ func syncRequest(join *kmsg.JoinGroupResponse) *kmsg.SyncGroupRequest {
 func TestConsumerGroupIsDeleted(t *testing.T) {
 	consumerBubble(t, func(t *testing.T, f *fixture) {
 		f.mustBeat("a", 0, "-")
-		wantErr(t, "commit", f.commitAt(9, "a", 1, 7), nil)
+		wantErr(t, "commit", f.commitAt(9, "a", 2, 7), nil)
 		if r := park(t, f.Delete("g")).get(); r.ErrorCode != kerr.NonEmptyGroup.Code {
 			t.Fatal(r)
 		}
@@ -304,7 +307,7 @@ func TestConsumerGroupOnAFullDisk(t *testing.T) {
 		f.m.refuse = true
 		wantErr(t, "join", lastErr(f.beat("a", 0, "-")), kerr.CoordinatorNotAvailable)
 		f.m.refuse = false
-		if e, a := f.mustBeat("a", 0, "-"); e != 1 || a != "0,1,2,3" {
+		if e, a := f.mustBeat("a", 0, "-"); e != 2 || a != "0,1,2,3" {
 			t.Fatal(e, a)
 		}
 		before := f.described()

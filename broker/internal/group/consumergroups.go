@@ -8,11 +8,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatstream/leat/broker/internal/group/consumer"
-	"github.com/leatstream/leat/broker/internal/journal"
 )
 
 // A group is of one of two types: classic, or "consumer" (KIP-848) if group.consumer is set; its classic state is then Empty. Offsets
-// are the same for both. A group changes its type when it has no members and somebody joins by the other protocol.
+// are the same for both. A group changes its type when somebody joins by the other protocol: at once if it has no members, else as in migrate.go.
 
 // The names of the types in ListGroups.
 const (
@@ -20,8 +19,9 @@ const (
 	typeConsumer = "consumer"
 )
 
-// ConsumerHeartbeat serves ConsumerGroupHeartbeat. The answer waits until what it tells is on disk.
-func (c *Coordinator) ConsumerHeartbeat(req *kmsg.ConsumerGroupHeartbeatRequest, from Client) Pending[*kmsg.ConsumerGroupHeartbeatResponse] {
+// ConsumerHeartbeat serves ConsumerGroupHeartbeat. The answer waits until what it tells is on disk. sees tells which topics the
+// client may see, for its pattern; nil: all.
+func (c *Coordinator) ConsumerHeartbeat(req *kmsg.ConsumerGroupHeartbeatRequest, from Client, sees consumer.Sees) Pending[*kmsg.ConsumerGroupHeartbeatResponse] {
 	if r := consumer.CheckRequest(req); r != nil {
 		return known(heartbeatRefusal(r))
 	}
@@ -38,17 +38,14 @@ func (c *Coordinator) ConsumerHeartbeat(req *kmsg.ConsumerGroupHeartbeatRequest,
 		return known(heartbeatRefusal(r))
 	}
 	g.consumer.SetLimits(g.limits())
+	g.consumer.SetSight(sees)
 	resp, r := g.consumer.Heartbeat(req, consumer.Client(from), c.cfg.Cluster(), time.Now())
 	if r != nil {
 		resp = heartbeatRefusal(r)
 	}
-	if g.consumer.Empty() {
-		g.since = time.Now()
+	if err := g.savedLocked(""); err != nil {
+		return known(heartbeatRefusal(&consumer.Refusal{Code: err}))
 	}
-	if err := g.saveConsumerLocked(); err != nil {
-		return known(heartbeatRefusal(&consumer.Refusal{Code: storageError(err)}))
-	}
-	g.armConsumerLocked()
 	return durable(c, resp, g.end, func() { *resp = *heartbeatRefusal(&consumer.Refusal{Code: kerr.CoordinatorNotAvailable}) })
 }
 
@@ -63,21 +60,27 @@ func heartbeatRefusal(r *consumer.Refusal) *kmsg.ConsumerGroupHeartbeatResponse 
 	return resp
 }
 
-// becomeConsumerLocked makes the group one of the new protocol, if it is not and somebody joins an empty one.
+// becomeConsumerLocked makes the group one of the new protocol, if it is not and somebody joins.
 func (g *group) becomeConsumerLocked(joins bool) *consumer.Refusal {
 	if g.consumer != nil {
 		return nil
 	}
-	if !joins || g.state != stateEmpty || len(g.expected) > 0 {
+	if !joins {
 		return &consumer.Refusal{Code: kerr.GroupIDNotFound, Text: "Group " + g.id + " is not a consumer group."}
 	}
-	if g.storedAt >= 0 {
-		if _, err := g.append([]journal.Entry{{Key: groupKey(g.id)}}); err != nil {
-			return &consumer.Refusal{Code: storageError(err)}
-		}
-		g.storedAt = -1
+	if len(g.members) > 0 {
+		return g.upgradeLocked()
 	}
-	g.newConsumerLocked(g.generation)
+	for id := range g.expected { // who was sent away for an id comes back with it
+		g.forgetExpectedLocked(id)
+	}
+	g.stopRebalanceTimerLocked()
+	g.initial = false
+	g.toLocked(stateEmpty)
+	if err := g.dropClassicRecordLocked(); err != nil {
+		return &consumer.Refusal{Code: storageError(err)}
+	}
+	g.newConsumerLocked(max(g.generation, 1)) // a member's first epoch is 2, as in Kafka since KIP-1263
 	return nil
 }
 
@@ -88,8 +91,8 @@ func (g *group) newConsumerLocked(epoch int32) {
 
 // limits are those of the group's members at this moment.
 func (g *group) limits() consumer.Limits {
-	session, heartbeat := g.c.cfg.ConsumerTimes(g.id)
-	return consumer.Limits{Session: session, Heartbeat: heartbeat, Members: g.c.cfg.MaxGroupSize}
+	session, heartbeat, assignment := g.c.cfg.ConsumerTimes(g.id)
+	return consumer.Limits{Session: session, Heartbeat: heartbeat, Assignment: assignment, Members: g.c.cfg.MaxGroupSize}
 }
 
 // becomeClassicLocked is the way back.
@@ -155,15 +158,22 @@ func (g *group) expireMembersLocked() {
 		g.c.logger.Info("consumer group member is removed: it was silent, or did not give up partitions in time", "group", g.id, "member", id)
 		g.since = time.Now()
 	}
-	if err := g.saveConsumerLocked(); err != nil {
+	if err := g.savedLocked(""); err != nil {
 		g.c.logger.Warn("a consumer group could not be stored; the next request tries again", "group", g.id, "error", err)
 	}
-	g.armConsumerLocked()
 }
 
 // DescribeConsumer serves ConsumerGroupDescribe for one group. Classic groups are GROUP_ID_NOT_FOUND: Java's admin client then asks with
 // DescribeGroups.
 func (c *Coordinator) DescribeConsumer(id string) kmsg.ConsumerGroupDescribeResponseGroup {
+	refuse := func(err *kerr.Error, text string) kmsg.ConsumerGroupDescribeResponseGroup {
+		dg := kmsg.NewConsumerGroupDescribeResponseGroup()
+		dg.Group, dg.ErrorCode, dg.ErrorMessage = id, err.Code, kmsg.StringPtr(text)
+		return dg
+	}
+	if id == "" {
+		return refuse(kerr.InvalidGroupID, "The group id is empty.")
+	}
 	g, err := c.lock(id, false)
 	text := "Group " + id + " not found."
 	switch {
@@ -178,9 +188,7 @@ func (c *Coordinator) DescribeConsumer(id string) kmsg.ConsumerGroupDescribeResp
 	default:
 		text = err.Description
 	}
-	dg := kmsg.NewConsumerGroupDescribeResponseGroup()
-	dg.Group, dg.ErrorCode, dg.ErrorMessage = id, err.Code, kmsg.StringPtr(text)
-	return dg
+	return refuse(err, text)
 }
 
 // emptyLocked says that the group has no members, whatever its type.

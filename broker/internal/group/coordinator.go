@@ -29,11 +29,13 @@ type Config struct {
 	MinSessionTimeout, MaxSessionTimeout time.Duration
 	// InitialRebalanceDelay is how long an empty group waits for more members after the first; 0 does not wait.
 	InitialRebalanceDelay time.Duration
-	// ConsumerTimes is how long a member of a KIP-848 group may be silent, and how often it is asked to say something. It is asked at each
-	// heartbeat, under the group's lock.
-	ConsumerTimes func(group string) (session, heartbeat time.Duration)
+	// ConsumerTimes is how long a member of a KIP-848 group may be silent, how often it is asked to say something, and how long after an
+	// assignment the next is computed at the earliest. It is asked at each heartbeat, under the group's lock.
+	ConsumerTimes func(group string) (session, heartbeat, assignment time.Duration)
 	// Cluster is the topics of this moment, for KIP-848 groups.
 	Cluster func() consumer.Cluster
+	// KeepClassic and KeepConsumer keep groups that have members from changing to the consumer protocol, and back.
+	KeepClassic, KeepConsumer bool
 	// MaxGroupSize is the most members a group may have, above is GROUP_MAX_SIZE_REACHED.
 	MaxGroupSize int
 	// MaxGroups is the most groups the broker keeps, above is COORDINATOR_NOT_AVAILABLE for new ones.
@@ -49,12 +51,15 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Defaults are Apache Kafka's, except for the initial rebalance delay (0 instead of 3 s). cluster is Config.Cluster.
+// Defaults are Apache Kafka's, except that nobody is waited for: the initial rebalance delay is 0 instead of 3 s, and the time between
+// assignments 0 instead of 1 s. cluster is Config.Cluster.
 func Defaults(logger *slog.Logger, cluster func() consumer.Cluster) Config {
 	return Config{
 		MinSessionTimeout: 6 * time.Second, MaxSessionTimeout: 30 * time.Minute,
-		ConsumerTimes: func(string) (session, heartbeat time.Duration) { return 45 * time.Second, 5 * time.Second },
-		MaxGroupSize:  10_000, MaxGroups: 100_000, MaxMetadataBytes: 4096,
+		ConsumerTimes: func(string) (session, heartbeat, assignment time.Duration) {
+			return 45 * time.Second, 5 * time.Second, 0
+		},
+		MaxGroupSize: 10_000, MaxGroups: 100_000, MaxMetadataBytes: 4096,
 		OffsetsRetention: 7 * 24 * time.Hour, ExpiryInterval: 10 * time.Minute,
 		Logger: logger, Cluster: cluster,
 	}

@@ -50,6 +50,10 @@ func (r joinReply) fail(memberID string, err *kerr.Error) {
 
 // joinLocked decides what a JoinGroup means and answers reply, now or when the rebalance is complete.
 func (g *group) joinLocked(req *kmsg.JoinGroupRequest, from Client, reply joinReply) {
+	if g.mixedLocked() {
+		g.joinMixedLocked(req, from, reply)
+		return
+	}
 	if err := g.becomeClassicLocked(); err != nil {
 		reply.fail(req.MemberID, err)
 		return

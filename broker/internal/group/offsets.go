@@ -1,7 +1,9 @@
 package group
 
 import (
+	"errors"
 	"fmt"
+	"iter"
 	"sort"
 	"time"
 
@@ -21,8 +23,8 @@ func (c *Coordinator) Commit(req *kmsg.OffsetCommitRequest, exists Exists) Pendi
 		return known(commitResponse(req, err))
 	}
 	defer g.mu.Unlock()
-	err = g.mayCommitLocked(req.MemberID, req.InstanceID, req.Generation, false)
-	if (err == nil || err == kerr.StaleMemberEpoch) && req.Version < 9 && g.consumer != nil && !(req.Generation < 0 && g.emptyLocked()) {
+	err = g.mayCommitLocked(req.MemberID, req.InstanceID, req.Generation, false, commitsOf(req, exists))
+	if (err == nil || err == kerr.StaleMemberEpoch) && req.Version < 9 && g.consumer != nil && !g.consumer.Classic(req.MemberID) && !(req.Generation < 0 && g.emptyLocked()) {
 		err = kerr.UnsupportedVersion // members commit with versions that know what epochs are
 	}
 	if err != nil {
@@ -61,6 +63,19 @@ func (c *Coordinator) Commit(req *kmsg.OffsetCommitRequest, exists Exists) Pendi
 	return durable(c, resp, end, func() { failCommit(resp) })
 }
 
+// commitsOf are the partitions of a request that exist.
+func commitsOf(req *kmsg.OffsetCommitRequest, exists Exists) iter.Seq2[string, int32] {
+	return func(yield func(string, int32) bool) {
+		for i := range req.Topics {
+			for _, p := range req.Topics[i].Partitions {
+				if t := req.Topics[i].Topic; exists(t, p.Partition) && !yield(t, p.Partition) {
+					return
+				}
+			}
+		}
+	}
+}
+
 func failCommit(resp *kmsg.OffsetCommitResponse) {
 	for i := range resp.Topics {
 		for j := range resp.Topics[i].Partitions {
@@ -69,12 +84,18 @@ func failCommit(resp *kmsg.OffsetCommitResponse) {
 	}
 }
 
-// storageError is what a client is told when the journal refuses: something to try again, later or at another broker.
+// storageError is what a client is told when the journal refuses: that its producer is fenced, or has no transaction, and else something
+// to try again, later or at another broker.
 func storageError(err error) *kerr.Error {
-	if ke, ok := err.(*kerr.Error); ok && ke != kerr.KafkaStorageError {
-		return ke
+	ke, ok := errors.AsType[*kerr.Error](err)
+	if !ok {
+		return kerr.CoordinatorNotAvailable
 	}
-	return kerr.CoordinatorNotAvailable
+	switch ke {
+	case kerr.KafkaStorageError, kerr.NotLeaderForPartition, kerr.UnknownTopicOrPartition, kerr.MessageTooLarge, kerr.RecordListTooLarge:
+		return kerr.CoordinatorNotAvailable
+	}
+	return ke
 }
 
 func (c *Coordinator) lockForCommit(req *kmsg.OffsetCommitRequest) (*group, *kerr.Error) {
@@ -106,8 +127,8 @@ func commitResponse(req *kmsg.OffsetCommitRequest, err *kerr.Error) *kmsg.Offset
 }
 
 // mayCommitLocked checks who commits. Members need the right generation; others may only while the group has no members.
-// Transactional commits are not held up by a rebalance: the transaction decides.
-func (g *group) mayCommitLocked(memberID string, instance *string, generation int32, transactional bool) *kerr.Error {
+// Transactional commits are not held up by a rebalance: the transaction decides. partitions are what is committed.
+func (g *group) mayCommitLocked(memberID string, instance *string, generation int32, transactional bool, partitions iter.Seq2[string, int32]) *kerr.Error {
 	if generation < 0 && g.emptyLocked() {
 		return nil
 	}
@@ -115,7 +136,7 @@ func (g *group) mayCommitLocked(memberID string, instance *string, generation in
 		return nil // a transaction need not say for whom it commits
 	}
 	if g.consumer != nil {
-		return g.consumer.Check(memberID, generation)
+		return g.consumer.CheckCommit(memberID, generation, partitions, g.c.cfg.Cluster())
 	}
 	if generation >= 0 || memberID != "" || instance != nil {
 		m, err := g.memberLocked(memberID, instance)
@@ -199,7 +220,7 @@ func (c *Coordinator) Fetch(id string, memberID *string, epoch int32, topics []k
 		}
 	}
 	if topics == nil && g != nil {
-		topics = g.topicsLocked()
+		topics = g.topicsLocked(requireStable)
 	}
 	for i := range topics {
 		t := kmsg.NewOffsetFetchResponseGroupTopic()
@@ -238,15 +259,18 @@ func (g *group) fetchLocked(tp topicPartition, requireStable bool, p *kmsg.Offse
 	}
 }
 
-// topicsLocked lists everything the group has offsets for, in order.
-func (g *group) topicsLocked() []kmsg.OffsetFetchRequestGroupTopic {
+// topicsLocked lists everything the group has committed offsets for, in order. What is only pending is not committed; but who asks
+// for what is stable is told of it, where Kafka is silent: the first commit of a partition would go unnoticed while it is on its way.
+func (g *group) topicsLocked(requireStable bool) []kmsg.OffsetFetchRequestGroupTopic {
 	set := map[topicPartition]struct{}{}
 	for tp := range g.offsets {
 		set[tp] = struct{}{}
 	}
-	for _, open := range g.pending {
-		for tp := range open {
-			set[tp] = struct{}{}
+	if requireStable {
+		for _, open := range g.pending {
+			for tp := range open {
+				set[tp] = struct{}{}
+			}
 		}
 	}
 	tps := make([]topicPartition, 0, len(set))

@@ -46,6 +46,14 @@ func (g *group) answerSyncErrorLocked(m *member, err *kerr.Error) {
 }
 
 func (g *group) syncLocked(req *kmsg.SyncGroupRequest, reply syncReply) *kerr.Error {
+	if g.mixedLocked() {
+		resp, err := g.consumer.Sync(req, g.c.cfg.Cluster(), time.Now())
+		if err == nil {
+			g.armConsumerLocked()
+			reply <- answered[*kmsg.SyncGroupResponse]{resp: resp, end: g.end}
+		}
+		return err
+	}
 	m, err := g.memberLocked(req.MemberID, req.InstanceID)
 	if err != nil {
 		return err
@@ -151,6 +159,14 @@ func (c *Coordinator) heartbeat(req *kmsg.HeartbeatRequest) *kerr.Error {
 		return kerr.UnknownMemberID
 	}
 	defer g.mu.Unlock()
+	if g.mixedLocked() {
+		g.consumer.SetLimits(g.limits())
+		err := g.consumer.ClassicHeartbeat(req, g.c.cfg.Cluster(), time.Now())
+		if serr := g.savedLocked(""); serr != nil {
+			return serr
+		}
+		return err
+	}
 	m, err := g.memberLocked(req.MemberID, req.InstanceID)
 	if err != nil {
 		return err
@@ -209,13 +225,10 @@ func (c *Coordinator) Leave(req *kmsg.LeaveGroupRequest) Pending[*kmsg.LeaveGrou
 }
 
 func (g *group) leaveLocked(who *kmsg.LeaveGroupRequestMember) *kerr.Error {
-	if g.consumer != nil { // an administrator removes members
+	if g.consumer != nil { // a member of the classic protocol leaves, or an administrator removes one
 		err := g.consumer.Remove(who.MemberID, who.InstanceID, g.c.cfg.Cluster())
 		if err == nil {
-			g.since = time.Now()
-			if serr := g.saveConsumerLocked(); serr != nil {
-				return storageError(serr)
-			}
+			err = g.savedLocked("")
 		}
 		return err
 	}

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"iter"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,7 +32,7 @@ func (c *Coordinator) CommitTxn(req *kmsg.TxnOffsetCommitRequest, exists Exists,
 		return refuse(kerr.IllegalGeneration)
 	}
 	defer g.mu.Unlock()
-	if err := g.mayCommitLocked(memberID, req.InstanceID, generation, true); err != nil {
+	if err := g.mayCommitLocked(memberID, req.InstanceID, generation, true, txnCommitsOf(req, exists)); err != nil {
 		if err == kerr.StaleMemberEpoch && req.Version < 6 {
 			err = kerr.IllegalGeneration // what clients of these versions know
 		}
@@ -66,6 +67,19 @@ func (c *Coordinator) CommitTxn(req *kmsg.TxnOffsetCommitRequest, exists Exists,
 		g.addPendingLocked(req.ProducerID, batch.tps[i], o)
 	}
 	return durable(c, resp, g.end, func() { failTxnCommit(resp) })
+}
+
+// txnCommitsOf are the partitions of a request that exist.
+func txnCommitsOf(req *kmsg.TxnOffsetCommitRequest, exists Exists) iter.Seq2[string, int32] {
+	return func(yield func(string, int32) bool) {
+		for i := range req.Topics {
+			for _, p := range req.Topics[i].Partitions {
+				if t := req.Topics[i].Topic; exists(t, p.Partition) && !yield(t, p.Partition) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func failTxnCommit(resp *kmsg.TxnOffsetCommitResponse) {

@@ -3,10 +3,10 @@ package log
 import (
 	"errors"
 	"math"
-	"syscall"
 	"time"
 
 	"github.com/leatstream/leat/broker/internal/record"
+	"github.com/leatstream/leat/internal/vfs"
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
@@ -33,7 +33,11 @@ func (l *Log) append(batch []byte, o AppendOptions, verify func() error) (Append
 	cfg := l.cfg.Load()
 	now := nowMillis(o.Now)
 	b := record.Batch(batch)
-	if err := l.validate(b, cfg, o, now); err != nil {
+	err := l.validate(b, cfg, o, now)
+	if err == nil && cfg.Recode && o.Origin == FromClient && b.Codec() != cfg.Codec {
+		b, err = l.recode(b, cfg)
+	}
+	if err != nil {
 		return Appended{AppendTime: -1, BaseOffset: -1, LastOffset: -1, LogStart: l.start.Load()}, err
 	}
 	l.mu.Lock()
@@ -122,15 +126,12 @@ func (l *Log) writeLocked(b record.Batch, cfg *Config, now int64) error {
 // writeFailedLocked makes the error of a write and poisons the log unless the disk is merely full.
 func (l *Log) writeFailedLocked(op string, err error) error {
 	name := l.cfg.Load().Name
-	if isFull(err) {
+	if vfs.IsFull(err) {
 		return storageError(name, op+" (free some space; appends work again then)", err)
 	}
 	l.poisonLocked(op, err)
 	return storageError(name, op, err)
 }
-
-// isFull reports whether err says that there is no space.
-func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // poisonLocked stops the log: see Log.
 func (l *Log) poisonLocked(op string, err error) {
@@ -139,6 +140,9 @@ func (l *Log) poisonLocked(op string, err error) {
 	}
 	l.mu.failed = err
 	cfg := l.cfg.Load()
+	if op == opSync {
+		noteLostSync(l.fsys, l.dir)
+	}
 	cfg.Logger.Error("partition stopped: the disk failed; restart the broker after checking it",
 		"partition", cfg.Name, "operation", op, "error", err)
 	l.failWaitsLocked(storageError(cfg.Name, op, err))
@@ -267,7 +271,8 @@ func (l *Log) validate(b record.Batch, cfg *Config, o AppendOptions, now int64) 
 	} else if n < len(b) {
 		return refuse(kerr.InvalidRecord, "more than one batch for a partition")
 	}
-	if len(b) > cfg.MaxBatchBytes {
+	// Not for the broker's own: somebody who lets clients write little must be able to say otherwise later, which is a record, too.
+	if o.Origin == FromClient && len(b) > cfg.MaxBatchBytes {
 		return refuse(kerr.MessageTooLarge, "batch of %d bytes; the limit (max.message.bytes) is %d", len(b), cfg.MaxBatchBytes)
 	}
 	if int64(len(b)) > cfg.SegmentBytes {
@@ -318,6 +323,27 @@ func (l *Log) validateClient(b record.Batch, cfg *Config, o AppendOptions, now i
 		return l.validateRecords(b, cfg)
 	}
 	return nil
+}
+
+// recode makes of a client's batch one in the codec of the log.
+func (l *Log) recode(b record.Batch, cfg *Config) (record.Batch, error) {
+	r, ok := l.recoders.Get().(*record.Rebuilder)
+	if !ok {
+		r = new(record.Rebuilder)
+	}
+	defer l.recoders.Put(r)
+	out, err := r.Recode(b, cfg.Codec, &l.dec)
+	switch {
+	case errors.Is(err, record.ErrTooLarge):
+		return nil, refuse(kerr.MessageTooLarge, "%v", err)
+	case err != nil:
+		return nil, refuse(kerr.CorruptMessage, "%v", err)
+	case len(out) > cfg.MaxBatchBytes:
+		return nil, refuse(kerr.MessageTooLarge, "batch of %d bytes in the topic's codec (compression.type); the limit (max.message.bytes) is %d", len(out), cfg.MaxBatchBytes)
+	case int64(len(out)) > cfg.SegmentBytes:
+		return nil, refuse(kerr.RecordListTooLarge, "batch of %d bytes in the topic's codec (compression.type); a segment (segment.bytes) has %d", len(out), cfg.SegmentBytes)
+	}
+	return out, nil
 }
 
 // validateRecords refuses, on a compacted topic, records without a key, which compaction could not tell apart, and what

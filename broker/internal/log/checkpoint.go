@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -20,50 +19,10 @@ const (
 	metadataFile = "partition.metadata"      // Kafka's: version and topic id
 	startFile    = "log-start-offset"        // ours: the log start with a checksum
 	cleanFile    = "cleaner-offset"          // ours, in the same form: compacted up to here
-	maxSmallFile = 16 << 20
+	// generationFile is ours, in the same form, beside the partitions: the last number of Config.Generation.
+	generationFile = "generation"
+	maxSmallFile   = 16 << 20
 )
-
-// epochEntry says at which offset a leader epoch begins.
-type epochEntry struct {
-	epoch int32
-	start int64
-}
-
-func writeEpochs(fsys vfs.FS, dir string, es []epochEntry) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "0\n%d\n", len(es))
-	for _, e := range es {
-		fmt.Fprintf(&b, "%d %d\n", e.epoch, e.start)
-	}
-	return vfs.ReplaceFile(fsys, path.Join(dir, epochFile), []byte(b.String()))
-}
-
-// readEpochs returns nil without an error if there is no file, and an error if it says nothing usable.
-func readEpochs(fsys vfs.FS, dir string) ([]epochEntry, error) {
-	data, err := vfs.ReadFile(fsys, path.Join(dir, epochFile), maxSmallFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	if len(lines) < 2 || lines[0] != "0" || lines[1] != strconv.Itoa(len(lines)-2) {
-		return nil, fmt.Errorf("%s: not a leader epoch checkpoint of version 0", path.Join(dir, epochFile))
-	}
-	var es []epochEntry
-	for _, line := range lines[2:] {
-		var e epochEntry
-		if _, err := fmt.Sscanf(line, "%d %d", &e.epoch, &e.start); err != nil || e.epoch < 0 || e.start < 0 {
-			return nil, fmt.Errorf("%s: line %q", path.Join(dir, epochFile), line)
-		}
-		if n := len(es); n > 0 && (e.epoch <= es[n-1].epoch || e.start < es[n-1].start) {
-			return nil, fmt.Errorf("%s: epoch %d does not follow %d", path.Join(dir, epochFile), e.epoch, es[n-1].epoch)
-		}
-		es = append(es, e)
-	}
-	return es, nil
-}
 
 // writeStart makes a new log start durable.
 func writeStart(fsys vfs.FS, dir string, start int64) error {
@@ -129,16 +88,4 @@ func ReadTopicID(fsys vfs.FS, dir string) (id [16]byte, err error) {
 		return [16]byte(b), nil
 	}
 	return id, fmt.Errorf("%s: no topic id", name)
-}
-
-// addEpochLocked begins a new leader epoch at the end of the log. Epochs that began there without a record go.
-func (l *Log) addEpochLocked(epoch int32, start int64) error {
-	es := slices.DeleteFunc(slices.Clone(l.mu.epochs), func(e epochEntry) bool { return e.start >= start })
-	es = append(es, epochEntry{epoch, start})
-	if err := writeEpochs(l.fsys, l.dir, es); err != nil {
-		return err
-	}
-	l.mu.epochs = es
-	l.epoch.Store(epoch)
-	return nil
 }

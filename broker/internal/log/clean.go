@@ -63,7 +63,7 @@ func (l *Log) Clean(ctx context.Context, o CleanOptions) (Cleaned, error) {
 		o.MaxKeys = 1_000_000
 	}
 	cfg := l.cfg.Load()
-	if !cfg.Compact {
+	if !cfg.Compact || l.offline != nil {
 		return Cleaned{}, nil
 	}
 	l.clean.Lock()

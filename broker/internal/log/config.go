@@ -33,6 +33,18 @@ type Config struct {
 	Flush              FlushPolicy   // when records count as safe
 	Preallocate        bool          // write zeros ahead from the first sync on, not only once much was synced
 
+	// Generation is the leader epoch that begins when the log is opened, unless it has had that or a larger one. Under FlushOS
+	// give another one at every start (see NextGeneration): a power cut may take records that readers have seen, and every
+	// trace of an epoch, and what was never given before is what no client has heard of. A new log needs none. Where it is
+	// zero, an epoch begins only where records may have gone, and takes a sync.
+	Generation int32
+	// EntrySynced says that the log's directory, if there is one, is durable in its parent: who opens many logs syncs that once.
+	EntrySynced bool
+
+	// Recode stores the batches of clients in Codec, whatever they came in.
+	Recode bool
+	Codec  record.Codec
+
 	// LogAppendTime stamps batches with the broker's clock instead of keeping the producers' times.
 	LogAppendTime bool
 	// MaxTimestampAhead is how far a producer's time may be in the future, MaxTimestampBehind in the past.
@@ -54,6 +66,11 @@ type Config struct {
 	MinDirtyRatio                      float64
 	MinCompactionLag, MaxCompactionLag time.Duration
 	TombstoneRetention                 time.Duration
+
+	// Whole has Open refuse, with ErrCorrupt, a log that lacks at its end what was on disk once; any other goes on with what is left.
+	// Serial says that every batch was synced before the next one was written, so that a whole batch behind a damaged one tells of
+	// damage, which is refused, and not of a crash, whose remains are cut off.
+	Whole, Serial bool
 
 	RetentionBytes int64         // with Delete: keep about so many bytes; zero or negative: any amount
 	RetentionAge   time.Duration // with Delete: keep records so long; zero or negative: for ever

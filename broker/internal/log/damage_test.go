@@ -46,6 +46,52 @@ func restore(t *testing.T, files map[string][]byte) *vfs.Mem {
 	return fs
 }
 
+// A log that was closed is opened by its small files alone, however long it is: no batch is read.
+func TestClosedLogIsOpenedUnread(t *testing.T) {
+	fs := &vfs.Faulty{FS: vfs.NewMem()}
+	cfg := Config{SegmentBytes: 1500, IndexIntervalBytes: 100}
+	l := mustOpen(t, fs, cfg, nil)
+	for i := range int32(21) {
+		mustAppend(t, l, from(7, 0, i*2, 2))
+	}
+	mustClose(t, l)
+	fs.Fail(func(op vfs.Op, name string) error {
+		if op == vfs.OpRead && path.Ext(name) == ".log" {
+			t.Errorf("%s is read", name)
+		}
+		return nil
+	})
+	l = mustOpen(t, fs, cfg, nil)
+	fs.Fail(nil)
+	if a, err := l.Append(from(7, 0, 40, 2), AppendOptions{}); err != nil || !a.Duplicate {
+		t.Errorf("the producer of the last batch is not known: %+v, %v", a, err)
+	}
+	mustClose(t, l)
+}
+
+// A rotten batch is told of when it is its turn; what is before it can be read, however much is asked for.
+func TestBatchesBeforeDamageAreRead(t *testing.T) {
+	fs := vfs.NewMem()
+	l := mustOpen(t, fs, Config{}, nil)
+	for range 4 {
+		mustAppend(t, l, plain(1, "value"))
+	}
+	mustClose(t, l)
+	files := snapshotOf(t, fs, "/data/t-0")
+	log := files["00000000000000000000.log"]
+	log[len(log)*3/4-1] ^= 1 // in the third of four
+	l = mustOpen(t, restore(t, files), Config{}, nil)
+	defer mustClose(t, l)
+	for range 2 {
+		for from, want := range map[int64]int{0: 2, 1: 1, 2: 0, 3: 1} {
+			res, err := l.Read(ReadOptions{From: from, MaxBytes: 1 << 20, MinOne: true})
+			if got := len(res.Batches) / len(plain(1, "value")); got != want || errors.Is(err, ErrCorrupt) != (want == 0) {
+				t.Errorf("from %d: %d batches, %v; want %d", from, got, err, want)
+			}
+		}
+	}
+}
+
 // TestTornWrite cuts the active segment at every byte of its last three batches, of a log that was closed and of one
 // that was killed; and instead of cutting, fills the rest with zeros, and with noise.
 func TestTornWrite(t *testing.T) {
@@ -248,7 +294,9 @@ func TestFsyncErrorPoisons(t *testing.T) {
 // TestDiskFull fails every write in turn, half done: the producer gets an error, reads go on, and once there is space
 // appends go on where they were.
 func TestDiskFull(t *testing.T) {
-	for failAt := range 30 {
+	for failAt := range 60 {
+		why := []error{syscall.ENOSPC, syscall.EFBIG}[failAt%2]
+		failAt /= 2
 		fs := &vfs.Faulty{FS: vfs.NewMem()}
 		cfg := Config{SegmentBytes: 500, IndexIntervalBytes: 50}
 		l := mustOpen(t, fs, cfg, nil)
@@ -261,9 +309,9 @@ func TestDiskFull(t *testing.T) {
 				full = true
 			}
 			if full && op == vfs.OpWrite {
-				return vfs.ShortWrite{Err: syscall.ENOSPC}
+				return vfs.ShortWrite{Err: why}
 			} else if full {
-				return syscall.ENOSPC
+				return why
 			}
 			return nil
 		})

@@ -30,12 +30,13 @@ import (
 // succeeds proves nothing. Only opening again, which reads what is really there, heals it. A failed write does not
 // poison it if the disk is full: the file is what it was, and the next append goes to the same place.
 type Log struct {
-	fsys    vfs.FS
-	dir     string
-	syncer  *Syncer
-	cfg     atomic.Pointer[Config]
-	dec     record.Decompressor
-	scratch sync.Pool // *[windowBytes]byte
+	fsys     vfs.FS
+	dir      string
+	syncer   *Syncer
+	cfg      atomic.Pointer[Config]
+	dec      record.Decompressor
+	recoders sync.Pool // *record.Rebuilder
+	scratch  sync.Pool // *[windowBytes]byte
 
 	view  atomic.Pointer[[]*segment] // by base offset; never empty; never changed, only replaced
 	start atomic.Int64
@@ -44,6 +45,8 @@ type Log struct {
 	end   atomic.Int64
 	epoch atomic.Int32
 	left  atomic.Bool // closed or deleted: mu.gone says which
+
+	offline error // why the log could not be opened, see Offline; nil if it was
 
 	work  syncWork
 	clean cleaner
@@ -60,6 +63,7 @@ type Log struct {
 		dirDirty  bool         // a segment was created since the directory was synced
 		dirsDirty bool         // the directory itself is new: sync its parent too
 		epochs    []epochEntry
+		newEpochs int64 // start of the first of epochs that is not in their file; math.MaxInt64: all are
 		waits     []syncWait
 		syncBytes float64 // bytes per sync, a moving average
 		syncTotal int64   // bytes synced since open
@@ -199,7 +203,10 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	err := l.mu.failed
-	if err == nil {
+	switch {
+	case l.offline != nil:
+		err = nil // nothing was done that could have failed
+	case err == nil:
 		err = l.sealAllLocked()
 	}
 	for _, s := range *l.view.Load() {

@@ -3,6 +3,7 @@ package log
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -71,6 +72,44 @@ func inTxn(pid int64, epoch int16, seq int32, n int) record.Batch {
 		recs[i] = record.Record{Timestamp: epochTime.UnixMilli(), Value: fmt.Appendf(nil, "%d/%d/%d", pid, epoch, int(seq)+i)}
 	}
 	return record.Build(record.BatchInfo{ProducerID: pid, ProducerEpoch: epoch, BaseSequence: seq, Transactional: true}, recs)
+}
+
+// A log with a codec of its own stores what clients send in it, and nothing else changes.
+func TestBatchesAreStoredInTheLogsCodec(t *testing.T) {
+	for _, to := range []record.Codec{record.None, record.Gzip, record.Snappy, record.LZ4, record.Zstd} {
+		l := mustOpen(t, vfs.NewMem(), Config{Recode: true, Codec: to}, nil)
+		var sent record.Rebuilder
+		var dec record.Decompressor
+		for seq, from1 := range []record.Codec{record.None, record.Gzip, record.Snappy, record.LZ4, record.Zstd} {
+			b, err := sent.Recode(from(7, 0, int32(seq)*2, 2), from1, &dec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for round := range 2 { // the second is a duplicate
+				if a, err := l.Append(bytes.Clone(b), AppendOptions{}); err != nil || a.BaseOffset != int64(seq)*2 || a.Duplicate != (round == 1) {
+					t.Fatalf("codec %d to %d: %+v, %v", from1, to, a, err)
+				}
+			}
+		}
+		for i, b := range readAll(t, l, false, 1<<20) {
+			want := from(7, 0, int32(i)*2, 2)
+			if b.Codec() != to || b.CheckCRC() != nil || b.BaseSequence() != want.BaseSequence() || b.Count() != 2 {
+				t.Errorf("codec %d: batch %d of codec %d, sequence %d, %d records, %v", to, i, b.Codec(), b.BaseSequence(), b.Count(), b.CheckCRC())
+			}
+			raw, err := dec.Decompress(b.Codec(), b.Payload())
+			if err != nil || !bytes.Equal(raw, want.Payload()) {
+				t.Errorf("codec %d: records of batch %d differ: %v", to, i, err)
+			}
+		}
+		mustClose(t, l)
+	}
+	l := mustOpen(t, vfs.NewMem(), Config{Recode: true, Codec: record.Zstd}, nil)
+	defer mustClose(t, l)
+	broken := plain(1, "x")
+	broken[22] |= byte(record.Gzip) // which it is not
+	binary.BigEndian.PutUint32(broken[17:], crc32.Checksum(broken[21:], castagnoli))
+	_, err := l.Append(broken, AppendOptions{})
+	wantErr(t, err, kerr.CorruptMessage)
 }
 
 func mustAppend(t testing.TB, l *Log, b record.Batch) Appended {

@@ -41,6 +41,9 @@ func (l *Log) Read(o ReadOptions) (ReadResult, error) {
 func (l *Log) readOnce(o *ReadOptions) (ReadResult, error) {
 	// The bounds before the view: whatever lies below the end is in the view then, unless it was deleted meanwhile,
 	// which shows in the first segment.
+	if l.offline != nil {
+		return ReadResult{Batches: []byte{}}, l.Online()
+	}
 	b := l.Bounds()
 	segs := *l.view.Load()
 	res := ReadResult{Batches: o.Buf[:0:0], Bounds: b}
@@ -160,7 +163,14 @@ func (s *segment) read(f vfs.File, pos, size, limit int64, exact bool, o *ReadOp
 	if err != nil {
 		return nil, 0, err
 	}
-	return buf[:n:n], next, s.verify(buf[:n], pos)
+	good, err := s.verify(buf[:n], pos)
+	if err != nil && good > 0 { // what is before the damage is read; the next read will tell of it
+		n, err = good, nil
+		for at := 0; at < n; at += record.Batch(buf[at:]).Length() {
+			next = record.Batch(buf[at:]).LastOffset() + 1
+		}
+	}
+	return buf[:n:n], next, err
 }
 
 // whole counts the bytes of whole batches below limit at the start of buf, which was read from pos.
@@ -207,21 +217,22 @@ func (s *segment) readOne(f vfs.File, buf []byte, pos, size, limit int64) ([]byt
 	return buf, length, next, nil
 }
 
-// verify checks the CRC of batches read from pos that this process has neither written nor checked before.
-func (s *segment) verify(batches []byte, pos int64) error {
+// verify checks the CRC of batches read from pos that this process has neither written nor checked before. With an error, good is how
+// many bytes are before the batch that is damaged.
+func (s *segment) verify(batches []byte, pos int64) (good int, err error) {
 	if pos >= s.tail {
-		return nil
+		return len(batches), nil
 	}
 	done := s.verified.Load()
 	end := pos + int64(len(batches))
 	if end <= done {
-		return nil
+		return len(batches), nil
 	}
 	for at := pos; len(batches) > 0 && at < s.tail; {
 		b := record.Batch(batches[:record.Batch(batches).Length()])
 		if at >= done {
 			if err := b.Validate(); err != nil {
-				return corruption(s.name, at, err)
+				return int(at - pos), corruption(s.name, at, err)
 			}
 		}
 		batches = batches[len(b):]
@@ -230,7 +241,7 @@ func (s *segment) verify(batches []byte, pos int64) error {
 	if pos <= done {
 		s.verified.CompareAndSwap(done, end)
 	}
-	return nil
+	return int(end - pos), nil
 }
 
 // abortedIn lists the aborted transactions that touch the offsets [from, to), which are in the first of segs. Their

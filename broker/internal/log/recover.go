@@ -44,12 +44,16 @@ type recovery struct {
 	segs []*segment
 	ends []int64 // offset after the last record of each
 
-	snapshots []int64 // offsets of snapshot files, ascending
+	orphans   []string // index files and seals without a segment
+	snapshots []int64  // offsets of snapshot files, ascending
 	start     int64
-	rescanned int64 // first offset that was read batch by batch; math.MaxInt64 if none
-	scanned   bool  // something behind a seal was found or cut
-	lost      bool  // bytes that are not zeros were cut
-	fresh     bool  // the directory had no segment
+	rescanned int64        // first offset that was read batch by batch; math.MaxInt64 if none
+	scanned   bool         // something behind a seal was found or cut
+	lost      bool         // bytes that are not zeros were cut
+	epochs    []epochEntry // where the batches that were read begin new ones
+	fresh     bool         // the directory had no segment
+	lostSync  bool         // a sync failed before: see lostSyncFile
+	complete  int64        // everything below was on disk once, by what is left of seals and snapshots
 }
 
 func (r *recovery) run() error {
@@ -84,6 +88,9 @@ func (r *recovery) run() error {
 	l.view.Store(&r.segs)
 	l.mu.active = r.segs[len(r.segs)-1]
 	end := r.ends[len(r.ends)-1]
+	if err := r.checkEnd(end); err != nil {
+		return err
+	}
 	l.end.Store(end)
 	l.start.Store(r.start)
 	if err := r.producers(end); err != nil {
@@ -124,6 +131,7 @@ func (r *recovery) list() (bases []int64, err error) {
 			}
 			continue
 		}
+		r.lostSync = r.lostSync || name == lostSyncFile
 		if err != nil || len(stem) != 20 || base < 0 {
 			continue // not ours
 		}
@@ -132,19 +140,24 @@ func (r *recovery) list() (bases []int64, err error) {
 			bases = append(bases, base)
 		case "snapshot":
 			r.snapshots = append(r.snapshots, base)
+			r.complete = max(r.complete, base) // it is written when the batches below are synced
 		}
 	}
-	for _, name := range names { // indexes without a segment: of one whose removal was cut short
+	if len(bases) == 0 && len(names) > 0 {
+		r.cfg.Logger.Warn("a partition's directory has no segment: it begins empty. Unless the broker was killed while the topic was made, restore the directory from a copy", "dir", r.l.dir)
+	}
+	for _, name := range names { // indexes without a segment: of one whose removal was cut short, or that somebody else removed
 		stem, suffix, _ := strings.Cut(name, ".")
 		base, err := strconv.ParseInt(stem, 10, 64)
 		if err != nil || len(stem) != 20 || slices.Contains(bases, base) {
 			continue
 		}
+		if v, ok := newSegment(r.l.fsys, r.l.dir, base).readSeal(); ok && suffix == "seal" {
+			r.complete = max(r.complete, v.end)
+		}
 		switch suffix {
 		case "index", "timeindex", "txnindex", "seal":
-			if err := r.l.fsys.Remove(path.Join(r.l.dir, name)); err != nil {
-				return nil, err
-			}
+			r.orphans = append(r.orphans, path.Join(r.l.dir, name))
 		}
 	}
 	return bases, nil
@@ -212,6 +225,9 @@ func (r *recovery) openSegment(s *segment, last bool) (end int64, err error) {
 		if !last {
 			return 0, corruption(s.name, info.Size, err)
 		}
+		if r.cfg.Whole {
+			return 0, corruption(s.name, info.Size, fmt.Errorf("%w: %s", err, goOn))
+		}
 		r.cfg.Logger.Warn("the last segment was cut by somebody else; going on with what is left",
 			"partition", r.cfg.Name, "error", err)
 		r.lost, promised = true, 0
@@ -257,6 +273,9 @@ func (r *recovery) scan(s *segment, from, size, next, promised int64) (end int64
 	end = next
 	pos, err := s.scan(f, from, size, next, func(b record.Batch, pos int64) error {
 		s.note(b, pos, r.cfg.IndexIntervalBytes)
+		if n := len(r.epochs); n == 0 || r.epochs[n-1].epoch < b.LeaderEpoch() {
+			r.epochs = append(r.epochs, epochEntry{b.LeaderEpoch(), b.BaseOffset()})
+		}
 		end = b.LastOffset() + 1
 		return nil
 	})
@@ -271,12 +290,18 @@ func (r *recovery) scan(s *segment, from, size, next, promised int64) (end int64
 	if pos < promised {
 		return 0, corruption(s.name, pos, err)
 	}
+	if pos < size && r.cfg.Serial && wholeBehind(f, pos, size, end) {
+		return 0, corruption(s.name, pos, fmt.Errorf("%w; what comes behind it is whole, so it was on disk once: cut the file there if you can do without it and all that follows", err))
+	}
 	if pos < size {
 		if err := r.cut(s, f, pos, size, err); err != nil {
 			return 0, err
 		}
 	}
-	return end, f.SyncData()
+	if pos == size && r.cfg.Flush == FlushOS && !r.lostSync {
+		return end, nil // it is as durable as it was before; what is behind a cut must not come back
+	}
+	return end, r.syncScanned(f, from, pos)
 }
 
 // cut truncates a segment at pos, the end of its last whole batch.
@@ -310,26 +335,6 @@ func allZero(f vfs.File, pos, size int64) (bool, error) {
 		pos += n
 	}
 	return true, nil
-}
-
-// cutAfter ends the log with s, which a crash left shorter than it was: the segments after it were not durable either,
-// for segments are synced in order. If one of them was sealed, it was, and the damage is not a crash's.
-func (r *recovery) cutAfter(s *segment, end int64, later []int64) error {
-	for _, base := range later {
-		t := newSegment(r.l.fsys, r.l.dir, base)
-		if _, sealed := t.readSeal(); sealed {
-			return corruption(s.name, s.size.Load(), fmt.Errorf("records from offset %d to %d are missing, and later ones were complete once", end, later[0]-1))
-		}
-	}
-	for _, base := range slices.Backward(later) {
-		r.cfg.Logger.Warn("a segment behind the end of the log is removed: the one before it was not completely written",
-			"partition", r.cfg.Name, "segment", base, "end", end)
-		if err := newSegment(r.l.fsys, r.l.dir, base).drop(); err != nil {
-			return err
-		}
-	}
-	r.lost = true
-	return r.l.fsys.SyncDir(r.l.dir)
 }
 
 // reopenLast opens the last segment for appends.
@@ -387,6 +392,9 @@ func (r *recovery) finish(end int64) error {
 	if err := r.entriesLocked(); err != nil {
 		return err
 	}
+	if r.lostSync { // if it stays, more is written than has to be
+		_ = l.fsys.Remove(path.Join(l.dir, lostSyncFile))
+	}
 	if r.scanned && !r.fresh {
 		r.cfg.Logger.Info("log recovered", "partition", r.cfg.Name, "start", r.start, "end", end,
 			"segments", len(r.segs), "scannedFrom", r.rescanned, "cut", r.lost)
@@ -398,14 +406,15 @@ func (r *recovery) finish(end int64) error {
 
 // entriesLocked makes the directory entries durable where nobody can tell whether they are: a process that was killed
 // before the first sync of a segment leaves an entry that everybody sees and that a power cut takes, with all that was
-// synced into the file later. An empty log has nothing to lose yet; its first sync does it.
+// synced into the file later. An empty log has nothing to lose yet, and under FlushOS nobody was promised anything: there the
+// first sync does it.
 func (r *recovery) entriesLocked() error {
 	l, s := r.l, r.l.mu.active
 	if size := s.size.Load(); size > 0 && s.mu.seal.size == size {
 		return nil // they were synced before it was sealed
 	}
-	l.mu.dirDirty, l.mu.dirsDirty = true, true
-	if len(r.segs) == 1 && s.size.Load() == 0 {
+	l.mu.dirDirty, l.mu.dirsDirty = true, l.mu.dirsDirty || !r.cfg.EntrySynced
+	if len(r.segs) == 1 && s.size.Load() == 0 || r.cfg.Flush == FlushOS {
 		return nil
 	}
 	for _, dir := range l.takeDirsLocked() {
@@ -414,61 +423,6 @@ func (r *recovery) entriesLocked() error {
 		}
 	}
 	return nil
-}
-
-// epochsLocked reads the leader epochs and begins a new one where readers may have seen records that are gone.
-func (r *recovery) epochsLocked(end int64) error {
-	l := r.l
-	es, err := readEpochs(l.fsys, l.dir)
-	if err != nil {
-		r.cfg.Logger.Warn("leader epochs are begun anew", "partition", r.cfg.Name, "error", err)
-	}
-	top := int32(0)
-	if len(es) > 0 {
-		top = es[len(es)-1].epoch
-	}
-	for len(es) > 0 && es[len(es)-1].start > end {
-		es = es[:len(es)-1]
-		r.lost = true
-	}
-	epoch := top
-	if err != nil {
-		// The batches still tell the latest epoch.
-		if epoch, err = r.lastEpoch(); err != nil {
-			return err
-		}
-	}
-	if len(es) == 0 {
-		// Epoch 0 from the start needs no file; creating a partition is quicker without.
-		es = []epochEntry{{epoch, r.start}}
-	}
-	l.mu.epochs = es
-	l.epoch.Store(epoch)
-	if r.lost || r.scanned && r.cfg.Flush == FlushOS {
-		return l.addEpochLocked(epoch+1, end)
-	}
-	return nil
-}
-
-// lastEpoch returns the leader epoch of the newest batch, 0 in an empty log.
-func (r *recovery) lastEpoch() (int32, error) {
-	var epoch int32
-	for _, s := range slices.Backward(r.segs) {
-		if s.size.Load() == 0 {
-			continue
-		}
-		f, err := s.acquire()
-		if err != nil {
-			return 0, err
-		}
-		defer s.release()
-		_, err = s.hop(f, 0, s.size.Load(), r.l.window(), func(b record.Batch) bool {
-			epoch = max(epoch, b.LeaderEpoch())
-			return false
-		})
-		return epoch, err
-	}
-	return 0, nil
 }
 
 // topicID writes partition.metadata, or checks the one that is there.
@@ -481,8 +435,8 @@ func (r *recovery) topicID() error {
 		return nil
 	}
 	if have != [16]byte{} && err == nil {
-		return fmt.Errorf("%s belongs to the topic with id %x, not to %x: move the directory away or give the topic its old id",
-			r.l.dir, have, r.cfg.TopicID)
+		return fmt.Errorf("%w: %s belongs to the topic with id %x, not to %x: move the directory away, or remove its partition.metadata if nothing else is wrong with it",
+			ErrForeign, r.l.dir, have, r.cfg.TopicID)
 	}
 	r.l.mu.dirsDirty = true
 	return writeMetadata(r.l.fsys, r.l.dir, r.cfg.TopicID)

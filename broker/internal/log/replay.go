@@ -64,6 +64,9 @@ func readSnapshot(fsys vfs.FS, dir string, off int64, now time.Time) (*producers
 // replay applies the batches with offsets in [from, to) to ps. aborted is told of each transaction that was aborted,
 // and of the segment that holds its marker.
 func (l *Log) replay(segs []*segment, ps *producers, from, to, now int64, aborted func(*segment, abortedEntry)) error {
+	if from >= to {
+		return nil // a log that was closed: nothing of it is read
+	}
 	for i, s := range segs {
 		if i+1 < len(segs) && segs[i+1].base <= from || s.base >= to {
 			continue

@@ -108,7 +108,7 @@ func (l *Log) dropAll(segs []*segment) error {
 // active segment is rolled first where its turn has come. It returns how many segments went. Call it now and then.
 func (l *Log) Retain(now time.Time) (segments int, err error) {
 	cfg := l.cfg.Load()
-	if !cfg.Delete || cfg.RetentionAge <= 0 && cfg.RetentionBytes <= 0 {
+	if !cfg.Delete || l.offline != nil || cfg.RetentionAge <= 0 && cfg.RetentionBytes <= 0 {
 		return 0, nil
 	}
 	segs := *l.view.Load()

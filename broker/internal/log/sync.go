@@ -160,6 +160,7 @@ type syncJob struct {
 	active *segment
 	files  []vfs.File
 	dirs   []string
+	epochs []epochEntry // nil: they are in their file
 	bytes  int64
 }
 
@@ -201,7 +202,7 @@ func (l *Log) finalSync() {
 	if active.alloc > active.size.Load() {
 		err = active.mu.file.Truncate(active.size.Load())
 	}
-	job := syncJob{end: l.end.Load(), dirs: l.takeDirsLocked(), rolled: slices.Clone(l.mu.rolled)}
+	job := syncJob{end: l.end.Load(), dirs: l.takeDirsLocked(), epochs: l.takeEpochsLocked(), rolled: slices.Clone(l.mu.rolled)}
 	dirty := active.mu.seal.size != active.size.Load() || active.alloc > active.size.Load()
 	for _, s := range l.mu.rolled {
 		job.files = append(job.files, s.mu.file)
@@ -225,7 +226,7 @@ func (j *syncJob) held() []*segment {
 
 // takeJobLocked notes what is to be synced and takes references.
 func (l *Log) takeJobLocked() (syncJob, error) {
-	j := syncJob{end: l.end.Load(), dirs: l.takeDirsLocked()}
+	j := syncJob{end: l.end.Load(), dirs: l.takeDirsLocked(), epochs: l.takeEpochsLocked()}
 	for _, s := range l.mu.rolled {
 		f, err := s.acquire()
 		if err != nil {
@@ -276,7 +277,7 @@ func (l *Log) preallocLocked() error {
 		return nil
 	}
 	if err := vfs.Preallocate(s.mu.file, from, to-from); err != nil {
-		if isFull(err) {
+		if vfs.IsFull(err) {
 			return nil // the data itself may still fit
 		}
 		return err
@@ -292,7 +293,15 @@ func (l *Log) runJob(j *syncJob) error {
 			return err
 		}
 	}
+	if j.epochs != nil {
+		if err := writeEpochs(l.fsys, l.dir, j.epochs); err != nil {
+			return err
+		}
+	}
 	for _, dir := range j.dirs {
+		if j.epochs != nil && dir == l.dir {
+			continue // that synced it
+		}
 		if err := l.fsys.SyncDir(dir); err != nil {
 			return err
 		}
@@ -303,7 +312,7 @@ func (l *Log) runJob(j *syncJob) error {
 // finishJobLocked publishes what is durable now, or poisons the log.
 func (l *Log) finishJobLocked(j *syncJob, err error) (moved bool) {
 	if err != nil {
-		l.poisonLocked("fsync", err)
+		l.poisonLocked(opSync, err)
 		return false
 	}
 	if l.cfg.Load().Flush == FlushAlways || j.active != nil {

@@ -37,6 +37,9 @@ func (l *Log) offsetForTime(ts int64, committed bool) (TimeOffset, bool, error) 
 	if l.left.Load() {
 		return TimeOffset{}, false, errDropped
 	}
+	if l.offline != nil {
+		return TimeOffset{}, false, l.Online()
+	}
 	b := l.Bounds()
 	segs := *l.view.Load()
 	limit := b.HighWatermark
@@ -146,6 +149,9 @@ func (l *Log) MaxTimestamp() (t TimeOffset, found bool, err error) {
 func (l *Log) maxTimestamp() (TimeOffset, bool, error) {
 	if l.left.Load() {
 		return TimeOffset{}, false, errDropped
+	}
+	if l.offline != nil {
+		return TimeOffset{}, false, l.Online()
 	}
 	var best *segment
 	bestTS := int64(-1)

@@ -3,6 +3,7 @@ package meta
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,9 +30,12 @@ type Definition struct {
 	Doc     string
 	// Broker is the broker configuration that this one overrides, "" if there is none.
 	Broker string
+	// Hidden ones are described only where they are set, as Kafka's internal ones.
+	Hidden bool
 
 	min, max float64  // of numbers
 	allowed  []string // of strings and lists; nil: anything
+	pattern  string   // of strings: a regular expression of what is allowed beside them; "": nothing
 }
 
 const forever = math.MaxInt64
@@ -43,15 +47,16 @@ func Definitions() []Definition { return definitions }
 
 var definitions = []Definition{
 	{Name: "cleanup.policy", Type: List, Default: "delete", Broker: "log.cleanup.policy", allowed: []string{"delete", "compact"}, Doc: "What happens to old records: delete by age and size, compact to the latest per key, or both."},
-	{Name: "compression.gzip.level", Type: Int, Default: "-1", Broker: "compression.gzip.level", min: -1, max: 9, Doc: "Level of gzip, if compression.type is gzip."},
-	{Name: "compression.lz4.level", Type: Int, Default: "9", Broker: "compression.lz4.level", min: 1, max: 17, Doc: "Level of lz4, if compression.type is lz4."},
+	{Name: "compression.gzip.level", Type: Int, Default: "-1", Broker: "compression.gzip.level", min: -1, max: 9, Doc: "Kept for compatibility; the codec's own default is used."},
+	{Name: "compression.lz4.level", Type: Int, Default: "9", Broker: "compression.lz4.level", min: 1, max: 17, Doc: "Kept for compatibility; the codec's own default is used."},
 	{Name: "compression.type", Type: String, Default: "producer", Broker: "compression.type", allowed: []string{"producer", "uncompressed", "zstd", "lz4", "snappy", "gzip"}, Doc: "Codec of stored batches; producer keeps what the producer chose."},
-	{Name: "compression.zstd.level", Type: Int, Default: "3", Broker: "compression.zstd.level", min: -131072, max: 22, Doc: "Level of zstd, if compression.type is zstd."},
+	{Name: "compression.zstd.level", Type: Int, Default: "3", Broker: "compression.zstd.level", min: -131072, max: 22, Doc: "Kept for compatibility; the codec's own default is used."},
 	{Name: "delete.retention.ms", Type: Long, Default: "86400000", Broker: "log.cleaner.delete.retention.ms", max: forever, Doc: "How long tombstones of compacted topics are kept."},
-	{Name: "file.delete.delay.ms", Type: Long, Default: "60000", Broker: "log.segment.delete.delay.ms", max: forever, Doc: "How long a deleted segment's file stays."},
+	{Name: "file.delete.delay.ms", Type: Long, Default: "60000", Broker: "log.segment.delete.delay.ms", max: forever, Doc: "Kept for compatibility; a deleted segment's file goes when the last read of it has ended."},
 	{Name: "flush.messages", Type: Long, Default: longMax, Broker: "log.flush.interval.messages", min: 1, max: forever, Doc: "Kept for compatibility; the broker's flush policy decides."},
 	{Name: "flush.ms", Type: Long, Default: longMax, Broker: "log.flush.interval.ms", max: forever, Doc: "Kept for compatibility; the broker's flush policy decides."},
 	{Name: "index.interval.bytes", Type: Int, Default: "4096", Broker: "log.index.interval.bytes", max: math.MaxInt32, Doc: "Bytes of log between two index entries."},
+	{Name: "internal.segment.bytes", Type: Int, Default: "0", Hidden: true, max: math.MaxInt32, Doc: "In force instead of segment.bytes where it is set; 0 is not set. Kafka's own tests use it, because its segment.bytes begins at 1 MiB."},
 	{Name: "leat.key.schema.validation", Type: Boolean, Default: "false", Doc: "Refuse records whose keys carry no schema that is registered for the topic; needs a schema registry in the broker's process."},
 	{Name: "leat.value.schema.validation", Type: Boolean, Default: "false", Doc: "Refuse records whose values carry no schema that is registered for the topic; needs a schema registry in the broker's process."},
 	{Name: "max.compaction.lag.ms", Type: Long, Default: longMax, Broker: "log.cleaner.max.compaction.lag.ms", min: 1, max: forever, Doc: "Longest time a record stays uncompacted."},
@@ -66,19 +71,24 @@ var definitions = []Definition{
 	{Name: "retention.bytes", Type: Long, Default: "-1", Broker: "log.retention.bytes", min: -1, max: forever, Doc: "Largest size of a partition; -1 is no limit."},
 	{Name: "retention.ms", Type: Long, Default: "604800000", Broker: "log.retention.ms", min: -1, max: forever, Doc: "How long records are kept; -1 is no limit."},
 	{Name: "segment.bytes", Type: Int, Default: "1073741824", Broker: "log.segment.bytes", min: 14, max: math.MaxInt32, Doc: "Size at which a new segment file begins."},
-	{Name: "segment.index.bytes", Type: Int, Default: "10485760", Broker: "log.index.size.max.bytes", min: 4, max: math.MaxInt32, Doc: "Largest offset index of a segment."},
+	{Name: "segment.index.bytes", Type: Int, Default: "10485760", Broker: "log.index.size.max.bytes", min: 4, max: math.MaxInt32, Doc: "Kept for compatibility; an index is as large as its segment makes it."},
 	{Name: "segment.jitter.ms", Type: Long, Default: "0", Broker: "log.roll.jitter.ms", max: forever, Doc: "Kept for compatibility."},
 	{Name: "segment.ms", Type: Long, Default: "604800000", Broker: "log.roll.ms", min: 1, max: forever, Doc: "Age at which a new segment file begins."},
 	{Name: "unclean.leader.election.enable", Type: Boolean, Default: "false", Broker: "unclean.leader.election.enable", Doc: "Kept for compatibility; there is one node."},
 }
 
 // Define finds a definition by name.
-func Define(name string) (Definition, bool) {
-	i, ok := slices.BinarySearchFunc(definitions, name, func(d Definition, name string) int { return strings.Compare(d.Name, name) })
+func Define(name string) (Definition, bool) { return find(definitions, name) }
+
+// DefineGroup finds the definition of a configuration of groups by name.
+func DefineGroup(name string) (Definition, bool) { return find(groupDefinitions, name) }
+
+func find(table []Definition, name string) (Definition, bool) {
+	i, ok := slices.BinarySearchFunc(table, name, func(d Definition, name string) int { return strings.Compare(d.Name, name) })
 	if !ok {
 		return Definition{}, false
 	}
-	return definitions[i], true
+	return table[i], true
 }
 
 // CheckConfig says what is wrong with a topic configuration, nil if nothing is.
@@ -126,13 +136,24 @@ func (d Definition) Check(value string) error {
 
 func (d Definition) checkRange(value string, n float64) error {
 	if n < d.min || n > d.max {
-		return fmt.Errorf("invalid value %s for configuration %s: must be from %.0f to %.0f", value, d.Name, d.min, d.max)
+		return fmt.Errorf("invalid value %s for configuration %s: must be from %s to %s", value, d.Name, bound(d.min), bound(d.max))
 	}
 	return nil
 }
 
+// bound writes the end of a range; the largest of whole numbers is none that a float has.
+func bound(v float64) string {
+	if v >= math.MaxInt64 {
+		return longMax
+	}
+	return strconv.FormatFloat(v, 'f', -1, 64)
+}
+
 func (d Definition) checkAllowed(value string) error {
 	if d.allowed != nil && !slices.Contains(d.allowed, value) {
+		if ok, err := regexp.MatchString(d.pattern, value); d.pattern != "" && ok && err == nil {
+			return nil
+		}
 		return fmt.Errorf("invalid value %q for configuration %s: want one of %s", value, d.Name, strings.Join(d.allowed, ", "))
 	}
 	return nil

@@ -226,6 +226,34 @@ func (s *Store) putLocked(t Topic) error {
 	return nil
 }
 
+// rewriteBatch is how many entries are rewritten at once, far below the largest batch of the journal.
+const rewriteBatch = 200
+
+// Rewrite writes all that is in force to the journal once more: when it returns, nothing that was there before is needed. entries is
+// how many that were.
+func (s *Store) Rewrite() (entries int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := []Entry{entry(clusterKey, clusterValue{s.mu.clusterID})}
+	if s.mu.broker != nil {
+		all = append(all, entry(brokerKey, s.mu.broker))
+	}
+	for name, t := range s.mu.topics {
+		all = append(all, entry(topicPrefix+name, t))
+	}
+	for k, records := range s.mu.records {
+		for name, value := range records {
+			all = append(all, Entry{[]byte(string(k) + "/" + name), value})
+		}
+	}
+	for chunk := range slices.Chunk(all, rewriteBatch) {
+		if err := s.journal.Append(chunk...); err != nil {
+			return 0, err
+		}
+	}
+	return len(all), nil
+}
+
 // BrokerConfigs is what has been set on the broker at run time.
 func (s *Store) BrokerConfigs() map[string]string {
 	s.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// Rebuilder makes batches of what compaction leaves of others. The zero value is ready; it is for one goroutine.
+// Rebuilder makes batches of others: of what compaction leaves of them, or in another codec. The zero value is ready; it is for one goroutine.
 type Rebuilder struct {
 	raw []byte
 	enc *zstd.Encoder
@@ -52,6 +52,24 @@ func (r *Rebuilder) Rebuild(b Batch, recs []Record, horizon int64) (Batch, error
 		return nil, fmt.Errorf("compress with codec %d: %w", b.Codec(), err)
 	}
 	be.PutUint32(out[offLength:], uint32(len(out)-OverheadBytes))
+	out.seal()
+	return out, nil
+}
+
+// Recode makes a batch of b's records in another codec; all else stays. Errors: those of d, for what is no records in b's codec.
+func (r *Rebuilder) Recode(b Batch, c Codec, d *Decompressor) (Batch, error) {
+	raw, err := d.Decompress(b.Codec(), b.Payload())
+	if err != nil {
+		return nil, err
+	}
+	head := Batch(append(make([]byte, 0, HeaderBytes), b[:HeaderBytes]...))
+	head[offAttr+1] = head[offAttr+1]&^AttrCodec | byte(c)
+	r.raw = append(r.raw[:0], raw...)
+	out, err := r.compress(head, c)
+	if err != nil {
+		return nil, fmt.Errorf("compress with codec %d: %w", c, err)
+	}
+	binary.BigEndian.PutUint32(out[offLength:], uint32(len(out)-OverheadBytes))
 	out.seal()
 	return out, nil
 }

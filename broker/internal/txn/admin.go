@@ -1,10 +1,10 @@
 package txn
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -26,6 +26,10 @@ func (t *transaction) shown() record {
 func (c *Coordinator) Describe(id string) kmsg.DescribeTransactionsResponseTransactionState {
 	resp := kmsg.NewDescribeTransactionsResponseTransactionState()
 	resp.TransactionalID = id
+	if id == "" {
+		resp.ErrorCode = kerr.InvalidRequest.Code
+		return resp
+	}
 	t := c.get(id)
 	if t == nil {
 		resp.ErrorCode = kerr.TransactionalIDNotFound.Code
@@ -69,9 +73,9 @@ func (c *Coordinator) List(req *kmsg.ListTransactionsRequest) *kmsg.ListTransact
 		r := t.shown()
 		switch {
 		case r.producerID == none, pattern != nil && !pattern.MatchString(t.id),
-			len(req.StateFilters) > 0 && !slices.ContainsFunc(req.StateFilters, func(s string) bool { return strings.EqualFold(s, r.state.String()) }),
+			len(req.StateFilters) > 0 && !slices.Contains(req.StateFilters, r.state.String()),
 			len(req.ProducerIDFilters) > 0 && !slices.Contains(req.ProducerIDFilters, r.producerID),
-			req.Version >= 1 && req.DurationFilterMillis >= 0 && (r.startMs < 0 || now-r.startMs <= req.DurationFilterMillis):
+			req.Version >= 1 && req.DurationFilterMillis >= 0 && now-cmp.Or(max(r.startMs, 0), r.updatedMs) <= req.DurationFilterMillis: // also of those that have ended
 			continue
 		}
 		s := kmsg.NewListTransactionsResponseTransactionState()
@@ -86,9 +90,9 @@ func (c *Coordinator) List(req *kmsg.ListTransactionsRequest) *kmsg.ListTransact
 
 func knownState(name string) bool {
 	for s := Empty; s <= CompleteAbort; s++ {
-		if strings.EqualFold(s.String(), name) {
+		if s.String() == name {
 			return true
 		}
 	}
-	return strings.EqualFold(name, "Dead") || strings.EqualFold(name, "PrepareEpochFence")
+	return name == "Dead" || name == "PrepareEpochFence"
 }

@@ -105,12 +105,15 @@ func (t *transaction) ongoingLocked(tps []TopicPartition, version int16) {
 // ownedLocked checks that a producer is the id's. The owner of a transaction that took too long is told to abort, if it knows
 // that word: it can go on after that.
 func (t *transaction) ownedLocked(producerID int64, epoch int16, knowsAbortable bool) *kerr.Error {
+	late := epoch == t.timedOut && epoch >= 0 && knowsAbortable
 	switch {
+	case late && exhausted(epoch) && producerID == t.rec.prevID: // the abort used up its producer id
+		return kerr.TransactionAbortable
 	case producerID != t.rec.producerID || producerID < 0:
 		return kerr.InvalidProducerIDMapping
 	case epoch == t.rec.epoch:
 		return nil
-	case epoch == t.timedOut && epoch >= 0 && knowsAbortable:
+	case late:
 		return kerr.TransactionAbortable
 	default:
 		return kerr.InvalidProducerEpoch

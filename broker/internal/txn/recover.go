@@ -118,7 +118,7 @@ func (t *transaction) resumeLocked(open, next []OpenTxn) (stale []OpenTxn) {
 	t.adoptLocked(adopt)
 	if t.rec.state == Ongoing && t.timer == nil {
 		left := time.Until(time.UnixMilli(t.rec.startMs).Add(t.rec.timeout))
-		t.armTimerLocked(max(0, left))
+		t.armTimerLocked(min(max(0, left), t.rec.timeout)) // the clock may have been set back meanwhile
 	}
 	return stale
 }

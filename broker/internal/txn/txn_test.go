@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatstream/leat/broker/internal/journal"
 )
@@ -175,6 +176,27 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
+// The filter by duration is about those that have ended, too.
+func TestListsTransactionsByDuration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := run(t, newWorld())
+		defer c.Close()
+		id, epoch := mustInit(t, c, "ended")
+		mustJoin(t, c, "ended", id, epoch, a)
+		mustEnd(t, c, "ended", id, epoch, true)
+		open, epoch := mustInit(t, c, "open")
+		mustJoin(t, c, "open", open, epoch, b)
+		time.Sleep(10 * time.Second)
+		for ms, want := range map[int64]int{-1: 2, 9_000: 2, 20_000: 0} {
+			req := kmsg.NewPtrListTransactionsRequest()
+			req.Version, req.DurationFilterMillis = 1, ms
+			if resp := c.List(req); len(resp.TransactionStates) != want {
+				t.Errorf("older than %d ms: %+v, want %d", ms, resp.TransactionStates, want)
+			}
+		}
+	})
+}
+
 // A timeout found at start counts from the transaction's beginning if the journal has it, else from the start.
 func TestTimeoutAfterRestart(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -213,6 +235,36 @@ func TestTimeoutAfterRestart(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A clock that was set back while the broker was down does not keep a transaction open for longer than its timeout.
+func TestTimeoutAfterTheClockWasSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := run(t, w)
+		id, epoch := mustInit(t, c, "x")
+		if err := c.AddPartitions(t.Context(), "x", id, epoch, []TopicPartition{a}, true); err != nil {
+			t.Fatal(err)
+		}
+		x := c.get("x")
+		x.mu.Lock()
+		ahead := x.rec
+		ahead.startMs = time.Now().Add(time.Hour).UnixMilli()
+		err := x.storeLocked(ahead)
+		x.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		w2 := w.crash(len(w.entries))
+		w2.open = []OpenTxn{{a, id, epoch}}
+		c = run(t, w2)
+		defer c.Close()
+		time.Sleep(61 * time.Second)
+		if s := state(c, "x"); s != CompleteAbort {
+			t.Errorf("%v a minute later", s)
+		}
+	})
 }
 
 func TestInitFences(t *testing.T) {
@@ -254,16 +306,23 @@ func TestInitFences(t *testing.T) {
 	}
 }
 
-func TestEpochsUsedUp(t *testing.T) {
-	w := newWorld()
-	c := run(t, w)
-	defer c.Close()
+// atLastEpoch is a producer id of x that has no epoch left, with a transaction open.
+func atLastEpoch(t *testing.T, c *Coordinator) int64 {
+	t.Helper()
 	id, _ := mustInit(t, c, "x")
 	x := c.get("x")
 	x.mu.Lock()
 	x.rec.epoch = math.MaxInt16 - 1
 	x.mu.Unlock()
 	mustJoin(t, c, "x", id, math.MaxInt16-1, a)
+	return id
+}
+
+func TestEpochsUsedUp(t *testing.T) {
+	w := newWorld()
+	c := run(t, w)
+	defer c.Close()
+	id := atLastEpoch(t, c)
 	id2, epoch2 := mustEnd(t, c, "x", id, math.MaxInt16-1, true)
 	if id2 == id || epoch2 != 0 {
 		t.Fatalf("producer %d epoch %d after the last epoch of %d", id2, epoch2, id)
@@ -277,6 +336,35 @@ func TestEpochsUsedUp(t *testing.T) {
 	}
 	mustJoin(t, c, "x", id2, 0, a)
 	mustEnd(t, c, "x", id2, 0, true)
+}
+
+// A transaction at the last epoch that takes too long ends its producer id, too (KAFKA-20090): the owner is told to abort, and the
+// abort gives it the next producer id.
+func TestTimeoutUsesEpochsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := run(t, w)
+		defer c.Close()
+		id := atLastEpoch(t, c)
+		time.Sleep(61 * time.Second)
+		if m := w.written(); len(m) != 1 || m[0].commit || m[0].producerID != id || m[0].epoch != math.MaxInt16 {
+			t.Errorf("markers %+v", m)
+		}
+		if err := c.Join(t.Context(), "x", id, math.MaxInt16-1, b); err != kerr.TransactionAbortable {
+			t.Errorf("the owner goes on: %v", err)
+		}
+		if resp := c.EndTxn(t.Context(), endReq("x", id, math.MaxInt16-1, true, 5)); resp.ErrorCode != kerr.TransactionAbortable.Code {
+			t.Errorf("commit: %v", kerr.ErrorForCode(resp.ErrorCode))
+		}
+		next, epoch := mustEnd(t, c, "x", id, math.MaxInt16-1, false)
+		if next == id || epoch != 0 {
+			t.Fatalf("the abort gives producer %d epoch %d after the last epoch of %d", next, epoch, id)
+		}
+		mustJoin(t, c, "x", next, epoch, a)
+		if last, epoch := mustInit(t, c, "x"); last != next || epoch <= 0 {
+			t.Errorf("the next owner is producer %d epoch %d, want a later one of %d", last, epoch, next)
+		}
+	})
 }
 
 func TestProducerIDsAreNeverReused(t *testing.T) {

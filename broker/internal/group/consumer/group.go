@@ -3,7 +3,7 @@
 // anybody the answers.
 //
 // The parts of the state: the group's epoch counts what changed it (members, subscriptions, partitions of topics). The target
-// is who should read what; it is computed anew for each epoch, with as few moves as balance allows. Each member is led
+// is who should read what; the next heartbeat computes it anew for the latest epoch, with as few moves as balance allows. Each member is led
 // from what it has to its target, on its own and in two steps: it is first told to give up what is no longer its own, and says by what it
 // reports as owned that it did; only then does it get the target's epoch, and of the new partitions those that nobody else still
 // holds. So a partition never has two owners, and members that keep what they have never stop.
@@ -13,6 +13,7 @@ package consumer
 
 import (
 	"hash/fnv"
+	"iter"
 	"maps"
 	"regexp"
 	"slices"
@@ -46,6 +47,9 @@ type Cluster interface {
 type Limits struct {
 	// Session is how long a member may be silent; Heartbeat how often it is asked to say something.
 	Session, Heartbeat time.Duration
+	// Assignment is how long after a target the next one is computed at the earliest, so that changes which come together make one of them
+	// (KIP-1263). 0: none waits.
+	Assignment time.Duration
 	// Members is the most members a group may have, above is GROUP_MAX_SIZE_REACHED.
 	Members int
 }
@@ -74,14 +78,16 @@ type Group struct {
 	limits Limits
 
 	epoch       int32
-	hash        int64 // of the topics subscribed to, at that epoch
-	targetEpoch int32
+	hash        int64                 // of the topics subscribed to, at that epoch
+	targetEpoch int32                 // behind epoch while a new target is due
 	target      map[string]Assignment // by member id
+	assignedAt  time.Time             // when the target was computed; zero if that was long ago, or never
 	members     map[string]*Member
-	statics     map[string]string    // instance id -> member id
-	owners      map[partition]string // who holds a partition or has not given it up yet
-	patterns    map[string]*pattern  // resolved, by text
-	cluster     Cluster              // that all of this was computed from; nil before the first request after a start
+	statics     map[string]string   // instance id -> member id
+	owners      map[partition]owner // who holds a partition or has not given it up yet
+	patterns    map[string]*pattern // resolved, by text
+	cluster     Cluster             // that all of this was computed from; nil before the first request after a start
+	sees        Sees                // see SetSight
 
 	unsaved unsaved
 }
@@ -89,6 +95,12 @@ type Group struct {
 type partition struct {
 	topic TopicID
 	index int32
+}
+
+// owner is a member that holds a partition, and the epoch in which it was given it.
+type owner struct {
+	member string
+	since  int32
 }
 
 // pattern is a subscription by regular expression and the topics it matches.
@@ -101,7 +113,7 @@ type pattern struct {
 func New(id string, limits Limits, epoch int32) *Group {
 	return &Group{
 		id: id, limits: limits, epoch: epoch, targetEpoch: epoch,
-		target: map[string]Assignment{}, members: map[string]*Member{}, statics: map[string]string{}, owners: map[partition]string{},
+		target: map[string]Assignment{}, members: map[string]*Member{}, statics: map[string]string{}, owners: map[partition]owner{},
 		patterns: map[string]*pattern{}, unsaved: newUnsaved(),
 	}
 }
@@ -115,9 +127,10 @@ func (g *Group) Empty() bool { return len(g.members) == 0 }
 // Epoch is the group's epoch. It never goes back.
 func (g *Group) Epoch() int32 { return g.epoch }
 
-// Names of the states of a group, as ListGroups has them. There is no state Assigning: targets are computed at once.
+// Names of the states of a group, as ListGroups has them.
 const (
 	stateEmpty       = "Empty"
+	stateAssigning   = "Assigning" // a new target is due
 	stateReconciling = "Reconciling"
 	stateStable      = "Stable"
 )
@@ -127,6 +140,9 @@ func (g *Group) State() string {
 	if g.Empty() {
 		return stateEmpty
 	}
+	if g.targetEpoch != g.epoch {
+		return stateAssigning
+	}
 	for _, m := range g.members {
 		if m.state != stable || m.epoch != g.targetEpoch {
 			return stateReconciling
@@ -134,6 +150,9 @@ func (g *Group) State() string {
 	}
 	return stateStable
 }
+
+// Settled reports that all members have what they shall have.
+func (g *Group) Settled() bool { return g.State() == stateStable }
 
 // Topics are the topics that members are subscribed to, by name or pattern.
 func (g *Group) Topics() map[string]struct{} {
@@ -146,7 +165,7 @@ func (g *Group) Topics() map[string]struct{} {
 	return all
 }
 
-// Check is whether a member may act on the offsets of the group with the epoch that it gives.
+// Check is whether a member is in the epoch that it gives.
 func (g *Group) Check(memberID string, epoch int32) *kerr.Error {
 	m := g.members[memberID]
 	switch {
@@ -158,6 +177,34 @@ func (g *Group) Check(memberID string, epoch int32) *kerr.Error {
 	return nil
 }
 
+// CheckCommit is whether a member may commit offsets of partitions, which are given by the names of their topics. An epoch that the member has
+// left is as good as its own while it holds all of them since then (KIP-1251): its heartbeat and its commit may have crossed.
+func (g *Group) CheckCommit(memberID string, epoch int32, partitions iter.Seq2[string, int32], cluster Cluster) *kerr.Error {
+	err := g.Check(memberID, epoch)
+	if err != kerr.StaleMemberEpoch {
+		return err
+	}
+	if g.members[memberID].classic != nil {
+		err = kerr.IllegalGeneration // what such clients know
+	}
+	if epoch > g.members[memberID].epoch {
+		return err
+	}
+	for name, index := range partitions {
+		t, ok := cluster.Topic(name)
+		if o := g.owners[partition{t.ID, index}]; !ok || o.member != memberID || o.since > epoch {
+			return err
+		}
+	}
+	return nil
+}
+
+// Classic reports whether a member speaks the classic protocol.
+func (g *Group) Classic(memberID string) bool {
+	m := g.members[memberID]
+	return m != nil && m.classic != nil
+}
+
 // refresh takes note of changed topics. It reports whether those that members read are among them.
 func (g *Group) refresh(cluster Cluster) bool {
 	if g.cluster == cluster {
@@ -167,12 +214,16 @@ func (g *Group) refresh(cluster Cluster) bool {
 		for _, m := range g.members {
 			_ = g.addPattern(m.pattern, cluster) // it was good when it was saved
 		}
+		g.recall(cluster)
 	}
 	g.cluster = cluster
 	for _, p := range g.patterns {
 		p.resolve(cluster)
 	}
-	return g.topicsHash() != g.hash || g.targetEpoch != g.epoch // the latter only if a crash came between the records of both
+	for _, m := range g.members {
+		g.look(m)
+	}
+	return g.topicsHash() != g.hash
 }
 
 // topicsHash is a hash of the topics subscribed to, their ids and partition counts.
@@ -189,16 +240,29 @@ func (g *Group) topicsHash() int64 {
 	return int64(h.Sum64())
 }
 
-// advance begins a new epoch with a new target.
+// advance begins a new epoch. Its target is due with the next heartbeat, except that a group without members has the empty one.
 func (g *Group) advance() {
 	g.epoch++
 	g.dropPatterns()
 	g.hash = g.topicsHash()
 	g.unsaved.group = true
-	g.setTarget(g.assign())
+	if g.Empty() {
+		g.setTarget(map[string]Assignment{}, time.Time{}) // the first who comes back waits for nothing
+	}
 }
 
-func (g *Group) setTarget(target map[string]Assignment) {
+// retarget computes the target if it is due, and the one before is old enough.
+func (g *Group) retarget(now time.Time) {
+	if g.targetEpoch == g.epoch {
+		return
+	}
+	if age := now.Sub(g.assignedAt); age >= 0 && age < g.limits.Assignment { // negative if the clock was set back
+		return
+	}
+	g.setTarget(g.assign(), now)
+}
+
+func (g *Group) setTarget(target map[string]Assignment, now time.Time) {
 	for id, a := range target {
 		if !a.equal(g.target[id]) || g.target[id] == nil {
 			g.unsaved.targets[id] = true
@@ -209,17 +273,17 @@ func (g *Group) setTarget(target map[string]Assignment) {
 			g.unsaved.targets[id] = true
 		}
 	}
-	g.target, g.targetEpoch = target, g.epoch
+	g.target, g.targetEpoch, g.assignedAt = target, g.epoch, now
 	g.unsaved.target = true
 }
 
 // subscription is the topics a member is subscribed to, sorted, each once.
 func (g *Group) subscription(m *Member) []string {
-	p := g.patterns[m.pattern]
-	if p == nil || len(p.topics) == 0 {
+	matched := g.matched(m)
+	if len(matched) == 0 {
 		return m.names
 	}
-	all := slices.Concat(m.names, p.topics)
+	all := slices.Concat(m.names, matched)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
@@ -294,7 +358,6 @@ func (g *Group) Expire(cluster Cluster, now time.Time) (gone []string) {
 
 // Remove takes out a member for an administrator: by its id, or by its instance id if id is "".
 func (g *Group) Remove(id string, instance *string, cluster Cluster) *kerr.Error {
-	g.refresh(cluster)
 	if instance != nil {
 		current, ok := g.statics[*instance]
 		if !ok {
@@ -309,6 +372,7 @@ func (g *Group) Remove(id string, instance *string, cluster Cluster) *kerr.Error
 	if m == nil {
 		return kerr.UnknownMemberID
 	}
+	g.refresh(cluster) // not before: what has changed would be seen by nobody who advances
 	g.remove(m)
 	g.advance()
 	return nil
@@ -318,6 +382,9 @@ func (g *Group) Remove(id string, instance *string, cluster Cluster) *kerr.Error
 func (g *Group) Resume(now time.Time) {
 	for _, m := range g.members {
 		m.session = now.Add(g.limits.Session)
+		if m.classic != nil {
+			m.session = now.Add(m.classic.Session)
+		}
 		if m.state == unrevoked {
 			m.revoke = now.Add(m.patience)
 		}
@@ -335,7 +402,9 @@ func (g *Group) Describe(cluster Cluster) kmsg.ConsumerGroupDescribeResponseGrou
 		dm.MemberID, dm.InstanceID, dm.RackID, dm.MemberEpoch = m.id, m.instance, m.rack, m.epoch
 		dm.ClientID, dm.ClientHost, dm.SubscribedTopics = m.client.ID, m.client.Host, m.names
 		dm.SubscribedTopicRegex = kmsg.StringPtr(m.pattern) // empty, not null, of a member without
-		dm.MemberType = 1                                   // of the consumer protocol
+		if dm.MemberType = 1; m.classic != nil {            // 1 of the consumer protocol, 0 of the classic one
+			dm.MemberType = 0
+		}
 		dm.Assignment.TopicPartitions = m.assigned.describe(cluster)
 		dm.TargetAssignment.TopicPartitions = g.target[id].describe(cluster)
 		dg.Members = append(dg.Members, dm)

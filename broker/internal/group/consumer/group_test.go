@@ -56,6 +56,8 @@ type fake struct {
 	topics                          []string
 	epoch                           int32
 	owned                           Assignment
+	classic                         bool // of the classic protocol, cooperative
+	unanswered                      bool // its last JoinGroup; it joins again
 }
 
 // request is a full heartbeat.
@@ -145,6 +147,17 @@ func TestAssignors(t *testing.T) {
 				t.Fatalf("%s, want %s", s, c.expected)
 			}
 		})
+	}
+}
+
+func TestAnotherAssignorIsAReasonToRebalance(t *testing.T) {
+	g, m := New("g", limits, 0), &fake{id: "a", topics: []string{"t"}}
+	settle(t, g, &cluster{map[string]int32{"t": 1}}, m)
+	epoch := g.Epoch()
+	m.assignor = Range
+	settle(t, g, &cluster{map[string]int32{"t": 1}}, m)
+	if g.Epoch() != epoch+1 {
+		t.Fatalf("epoch %d after %d", g.Epoch(), epoch)
 	}
 }
 
@@ -259,11 +272,29 @@ func TestMembersMayReadNothing(t *testing.T) {
 	}
 }
 
+// TestRemovingAStrangerHidesNothing: a removal that is refused leaves it to the next heartbeat to see that a topic has grown.
+func TestRemovingAStrangerHidesNothing(t *testing.T) {
+	c := &cluster{map[string]int32{"t": 3}}
+	g, m := New("g", limits, 0), &fake{id: "m", topics: []string{"t"}, owned: Assignment{}}
+	settle(t, g, c, m)
+	c = &cluster{map[string]int32{"t": 4}}
+	for _, instance := range []*string{nil, &m.id} {
+		if err := g.Remove("x", instance, c); err != kerr.UnknownMemberID {
+			t.Fatal(err)
+		}
+	}
+	settle(t, g, c, m)
+	if got := m.owned.text(); got != "t:0,1,2,3" {
+		t.Error(got)
+	}
+}
+
 // model runs a group through arbitrary histories: clients that answer as they please, lose answers, come and go, time out; topics that
 // come, grow and go; the broker that restarts. Whatever happens, no partition has two owners, and once it is left alone the
 // group settles on all partitions.
 type model struct {
 	t       *rapid.T
+	limits  Limits
 	g       *Group
 	c       *cluster
 	now     time.Time
@@ -287,7 +318,7 @@ func (m *model) save() {
 
 // restart reads the group back from what was saved; members as the clients know them go on.
 func (m *model) restart() {
-	g := New("g", limits, 0)
+	g := New("g", m.limits, 1)
 	byKind := slices.Clone(m.order) // of a member the metadata come first, as they do in any journal
 	slices.SortStableFunc(byKind, func(x, y string) int { return cmp.Compare(x[1], y[1]) })
 	for _, k := range byKind {
@@ -302,6 +333,9 @@ func (m *model) restart() {
 	before := described(m.g, m.c)
 	if after := described(g, m.c); after != before {
 		m.t.Fatalf("a restart made of\n%s\nthis:\n%s", before, after)
+	}
+	if !maps.Equal(g.owners, m.g.owners) {
+		m.t.Fatalf("a restart made of %v this: %v", m.g.owners, g.owners)
 	}
 	g.Resume(m.now)
 	m.g = g
@@ -331,7 +365,7 @@ func (m *model) check() {
 		if gm == nil {
 			continue // fenced: the client will learn it and let go
 		}
-		if gm.epoch > m.g.targetEpoch || m.g.targetEpoch != m.g.epoch {
+		if gm.epoch > m.g.targetEpoch || m.g.targetEpoch > m.g.epoch {
 			m.t.Fatalf("member %s at %d, target at %d, group at %d", id, gm.epoch, m.g.targetEpoch, m.g.epoch)
 		}
 		f.owned.each(func(p partition) {
@@ -339,14 +373,18 @@ func (m *model) check() {
 				m.t.Fatalf("%v is read by %s and %s", p, other, id)
 			}
 			owners[p] = id
-			if m.g.owners[p] != id {
-				m.t.Fatalf("%v is read by %s, the group thinks by %q", p, id, m.g.owners[p])
+			if m.g.owners[p].member != id {
+				m.t.Fatalf("%v is read by %s, the group thinks by %v", p, id, m.g.owners[p])
 			}
 		})
 	}
 }
 
 func (m *model) heartbeat(f *fake) {
+	if f.classic {
+		m.classicHeartbeat(f)
+		return
+	}
 	if r := f.beat(m.g, m.c, m.now); r != nil {
 		switch r.Code {
 		case kerr.UnknownMemberID, kerr.FencedMemberEpoch:
@@ -360,8 +398,10 @@ func (m *model) heartbeat(f *fake) {
 
 func TestGroupModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		limits := limits
+		limits.Assignment = rapid.SampledFrom([]time.Duration{0, 40 * time.Second}).Draw(t, "between assignments")
 		m := &model{
-			t: t, g: New("g", limits, 0), c: &cluster{map[string]int32{"t": 3, "u": 4}}, now: time.Now(),
+			t: t, limits: limits, g: New("g", limits, 1), c: &cluster{map[string]int32{"t": 3, "u": 4}}, now: time.Now(),
 			members: map[string]*fake{}, saved: map[string][]byte{},
 		}
 		subscriptions := [][]string{{"t"}, {"u"}, {"t", "u"}, {"t", "nosuch"}}
@@ -372,7 +412,7 @@ func TestGroupModel(t *testing.T) {
 				}
 				m.next++
 				f := &fake{id: fmt.Sprint("m", m.next), topics: rapid.SampledFrom(subscriptions).Draw(t, "topics"), owned: Assignment{}}
-				if rapid.Bool().Draw(t, "by pattern") {
+				if f.classic = rapid.IntRange(0, 2).Draw(t, "classic") == 0; !f.classic && rapid.Bool().Draw(t, "by pattern") {
 					f.topics, f.pattern = nil, "[tuv]"
 				}
 				f.assignor = rapid.SampledFrom([]string{"", Uniform, Range}).Draw(t, "assignor")
@@ -390,12 +430,23 @@ func TestGroupModel(t *testing.T) {
 					return
 				}
 				// Partitions that the lost answer took away are still read; what it brought is not known.
+				if f.classic {
+					_, _ = m.g.Join(f.join(), Client{"c", "/h"}, m.c, m.now)
+					f.unanswered = true
+					m.save()
+					return
+				}
 				_, _ = m.g.Heartbeat(f.request(), Client{"c", "/h"}, m.c, m.now)
 				m.save()
 			},
 			"keep alive": func(*rapid.T) {
 				f := m.pick()
 				if f == nil || f.epoch == 0 {
+					return
+				}
+				if f.classic {
+					_ = m.g.ClassicHeartbeat(&kmsg.HeartbeatRequest{MemberID: f.id, Generation: f.epoch}, m.c, m.now)
+					m.save()
 					return
 				}
 				req := f.request()
@@ -415,6 +466,10 @@ func TestGroupModel(t *testing.T) {
 			"subscribe": func(t *rapid.T) {
 				if f := m.pick(); f != nil {
 					f.topics, f.pattern = rapid.SampledFrom(subscriptions).Draw(t, "topics"), ""
+					if f.classic {
+						m.rejoin(f)
+						return
+					}
 					req := f.request()
 					req.SubscribedTopicRegex = kmsg.StringPtr("")
 					if f.epoch > 0 {
@@ -427,7 +482,11 @@ func TestGroupModel(t *testing.T) {
 				if f := m.pick(); f != nil {
 					req := f.request()
 					req.MemberEpoch = -1
-					_, _ = m.g.Heartbeat(req, Client{}, m.c, m.now)
+					if f.classic {
+						_ = m.g.Remove(f.id, nil, m.c)
+					} else {
+						_, _ = m.g.Heartbeat(req, Client{}, m.c, m.now)
+					}
 					delete(m.members, f.id)
 					m.save()
 				}
@@ -442,6 +501,12 @@ func TestGroupModel(t *testing.T) {
 				name := rapid.SampledFrom([]string{"t", "u", "v"}).Draw(t, "topic")
 				if parts[name] += rapid.Int32Range(1, 3).Draw(t, "more"); parts[name] > 7 {
 					delete(parts, name)
+					for _, f := range m.members { // partitions have no ids in the classic protocol: its members notice, and join again
+						if f.classic {
+							delete(f.owned, id(name))
+							f.unanswered = true
+						}
+					}
 				}
 				m.c = &cluster{parts}
 			},
@@ -455,7 +520,8 @@ func TestGroupModel(t *testing.T) {
 // settle leaves the group alone with members that do as they are told.
 func (m *model) settle() {
 	ids := slices.Sorted(maps.Keys(m.members))
-	for range 4 + 4*len(ids) {
+	for range 12 + 4*len(ids) {
+		m.now = m.now.Add(m.limits.Assignment / 4)
 		for _, id := range ids {
 			m.heartbeat(m.members[id])
 			m.check()
@@ -472,7 +538,7 @@ func (m *model) settle() {
 	for name := range subscribed {
 		for p := range m.c.parts[name] {
 			if !read[partition{id(name), p}] {
-				m.t.Fatalf("nobody reads %s-%d", name, p)
+				m.t.Fatalf("nobody reads %s-%d: %s", name, p, described(m.g, m.c))
 			}
 			delete(read, partition{id(name), p})
 		}

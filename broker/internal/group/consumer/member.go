@@ -29,6 +29,10 @@ type Member struct {
 	pattern  string
 	assignor string
 	patience time.Duration // for giving up partitions
+	classic  *Classic      // what it said if it speaks the classic protocol; nil if not
+	heard    bool          // since the start
+	sees     Sees          // of who sent its last heartbeat
+	seen     []string      // what its pattern matches and it may see; nil: all that it matches
 
 	epoch, previous int32
 	state           memberState
@@ -53,14 +57,21 @@ func (g *Group) Heartbeat(req *kmsg.ConsumerGroupHeartbeatRequest, from Client, 
 	if r != nil {
 		return nil, r
 	}
+	if m.classic != nil {
+		m.classic = nil // a static member is back with the new protocol
+		g.unsaved.members[m.id] = true
+	}
 	before := m.assigned
 	resubscribed, unsaved := m.update(req, from)
 	if unsaved {
 		g.unsaved.members[m.id] = true
 	}
-	if g.refresh(cluster) || resubscribed || changed {
+	stale, read := g.refresh(cluster), g.matched(m)
+	m.heard, m.sees = true, g.sees
+	if g.look(m); stale || resubscribed || changed || !slices.Equal(read, g.matched(m)) {
 		g.advance()
 	}
+	g.retarget(now)
 	g.reconcile(m, reported)
 	m.session = now.Add(g.limits.Session)
 	switch {
@@ -127,7 +138,7 @@ func (g *Group) admit(req *kmsg.ConsumerGroupHeartbeatRequest, reported Assignme
 		switch {
 		case ok && current == req.MemberID:
 		case ok && req.MemberEpoch == joining:
-			if g.members[current].epoch != leavingAWhile {
+			if g.members[current].epoch != leavingAWhile && g.members[current].classic == nil {
 				return nil, false, refuse(kerr.UnreleasedInstanceID, "Static member "+current+" with instance id "+*req.InstanceID+" has not left the group.")
 			}
 			return g.replace(g.members[current], req.MemberID), false, nil
@@ -155,13 +166,17 @@ func (g *Group) admit(req *kmsg.ConsumerGroupHeartbeatRequest, reported Assignme
 	if id == "" {
 		id = uuid.NewString() // v0
 	}
-	m = &Member{id: id, instance: req.InstanceID, names: []string{}, assigned: Assignment{}, revoking: Assignment{}}
+	return g.newMember(id, req.InstanceID), true, nil
+}
+
+func (g *Group) newMember(id string, instance *string) *Member {
+	m := &Member{id: id, instance: instance, names: []string{}, assigned: Assignment{}, revoking: Assignment{}}
 	g.members[id] = m
-	if m.instance != nil {
-		g.statics[*m.instance] = id
+	if instance != nil {
+		g.statics[*instance] = id
 	}
 	g.unsaved.members[id], g.unsaved.current[id] = true, true
-	return m, true, nil
+	return m
 }
 
 // checkEpoch refuses members that are behind: except by the one step whose answer may have been lost, which they show by
@@ -185,13 +200,13 @@ func (g *Group) replace(old *Member, id string) *Member {
 	if id == "" {
 		id = uuid.NewString()
 	}
-	target := g.target[old.id]
+	target, owners := g.target[old.id], maps.Clone(g.owners)
 	g.remove(old)
 	m.id = id
 	g.members[id] = &m
 	g.statics[*m.instance] = id
 	g.target[id] = target
-	m.assigned.with(m.revoking).each(func(p partition) { g.owners[p] = id })
+	m.assigned.with(m.revoking).each(func(p partition) { g.owners[p] = owner{id, owners[p].since} })
 	g.setEpoch(&m, joining)
 	g.unsaved.members[id], g.unsaved.targets[id] = true, true
 	return &m
@@ -212,9 +227,8 @@ func (m *Member) update(req *kmsg.ConsumerGroupHeartbeatRequest, from Client) (c
 		m.assignor, changed = *req.ServerAssignor, true
 	}
 	if req.SubscribedTopicNames != nil {
-		names := slices.Compact(slices.Sorted(slices.Values(req.SubscribedTopicNames)))
-		if !slices.Equal(names, m.names) {
-			m.names, changed = append([]string{}, names...), true
+		if all := names(req.SubscribedTopicNames); !slices.Equal(all, m.names) {
+			m.names, changed = all, true
 		}
 	}
 	if p := req.SubscribedTopicRegex; p != nil && *p != m.pattern {
@@ -223,12 +237,20 @@ func (m *Member) update(req *kmsg.ConsumerGroupHeartbeatRequest, from Client) (c
 	return changed, changed || unsaved
 }
 
+// names are topics, sorted, each once; never nil.
+func names(topics []string) []string {
+	return append([]string{}, slices.Compact(slices.Sorted(slices.Values(topics)))...)
+}
+
 // leave takes a member out, or notes that a static one will be back.
 func (g *Group) leave(req *kmsg.ConsumerGroupHeartbeatRequest, cluster Cluster, now time.Time) (*kmsg.ConsumerGroupHeartbeatResponse, *Refusal) {
 	m := g.members[req.MemberID]
 	if req.InstanceID != nil {
 		current, ok := g.statics[*req.InstanceID]
-		if ok && current != req.MemberID {
+		if !ok {
+			return nil, refuse(kerr.UnknownMemberID, "Instance id "+*req.InstanceID+" is not one of group "+g.id+".")
+		}
+		if current != req.MemberID {
 			return nil, refuse(kerr.FencedInstanceID, "Instance id "+*req.InstanceID+" belongs to member "+current+" now.")
 		}
 	}
@@ -260,7 +282,7 @@ func (g *Group) remove(m *Member) {
 	if m.instance != nil && g.statics[*m.instance] == m.id {
 		delete(g.statics, *m.instance)
 	}
-	maps.DeleteFunc(g.owners, func(_ partition, id string) bool { return id == m.id })
+	maps.DeleteFunc(g.owners, func(_ partition, o owner) bool { return o.member == m.id })
 	g.unsaved.members[m.id], g.unsaved.targets[m.id], g.unsaved.current[m.id] = true, true, true
 }
 
@@ -279,7 +301,7 @@ func (g *Group) reconcile(m *Member, reported Assignment) {
 		return
 	}
 	_, wanted := target.split(kept.has)
-	free, taken := wanted.split(func(p partition) bool { owner, held := g.owners[p]; return !held || owner == m.id })
+	free, taken := wanted.split(func(p partition) bool { o, held := g.owners[p]; return !held || o.member == m.id })
 	state := stable
 	if len(taken) > 0 {
 		state = unreleased
@@ -292,12 +314,20 @@ func (g *Group) move(m *Member, state memberState, epoch int32, assigned, revoki
 	if m.state == state && m.epoch == epoch && m.assigned.equal(assigned) && m.revoking.equal(revoking) {
 		return
 	}
+	held := map[partition]owner{}
+	for _, a := range []Assignment{assigned, revoking} {
+		a.each(func(p partition) {
+			o, has := g.owners[p]
+			if !has || o.member != m.id {
+				o = owner{m.id, epoch}
+			}
+			held[p] = o
+		})
+	}
 	for _, a := range []Assignment{m.assigned, m.revoking} {
 		a.each(func(p partition) { delete(g.owners, p) })
 	}
-	for _, a := range []Assignment{assigned, revoking} {
-		a.each(func(p partition) { g.owners[p] = m.id })
-	}
+	maps.Copy(g.owners, held)
 	m.state, m.assigned, m.revoking = state, assigned, revoking
 	if epoch != m.epoch {
 		m.previous, m.epoch = m.epoch, epoch

@@ -1,11 +1,14 @@
 package consumer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatstream/leat/broker/internal/journal"
 	"github.com/leatstream/leat/broker/internal/wire"
@@ -47,15 +50,15 @@ func (g *Group) Unsaved() (entries []journal.Entry) {
 	for _, id := range slices.Sorted(maps.Keys(g.unsaved.targets)) {
 		var value []byte
 		if t, ok := g.target[id]; ok {
-			value = append(t.append(wire.AppendInt16(nil, 0)), 0)
+			value = append(t.append(wire.AppendInt16(nil, 0), nil), 0)
 		}
 		put(KeyTargets, id, value)
 	}
 	if g.unsaved.target {
-		put(KeyTarget, "", append(wire.AppendInt32(wire.AppendInt16(nil, 0), g.targetEpoch), 0))
+		put(KeyTarget, "", g.targetValue())
 	}
 	for _, id := range slices.Sorted(maps.Keys(g.unsaved.current)) {
-		put(KeyCurrent, id, g.members[id].position())
+		put(KeyCurrent, id, g.position(g.members[id]))
 	}
 	return entries
 }
@@ -74,9 +77,14 @@ func (g *Group) SaveAll() {
 	}
 }
 
-// Tombstones are the records that delete a group without members.
-func (g *Group) Tombstones() []journal.Entry {
-	return []journal.Entry{{Key: key(KeyTarget, g.id, "")}, {Key: key(KeyGroup, g.id, "")}}
+// Tombstones are the records that delete a group and its members.
+func (g *Group) Tombstones() (entries []journal.Entry) {
+	for _, id := range slices.Sorted(maps.Keys(g.members)) {
+		for _, kind := range []int16{KeyCurrent, KeyTargets, KeyMember} {
+			entries = append(entries, journal.Entry{Key: key(kind, g.id, id)})
+		}
+	}
+	return append(entries, journal.Entry{Key: key(KeyTarget, g.id, "")}, journal.Entry{Key: key(KeyGroup, g.id, "")})
 }
 
 func key(kind int16, group, member string) []byte {
@@ -107,6 +115,14 @@ func (g *Group) value() []byte {
 	return wire.AppendInt64(append(v, 1, 0, 8), g.hash) // one tagged field, 0, of 8 bytes
 }
 
+func (g *Group) targetValue() []byte {
+	v := wire.AppendInt32(wire.AppendInt16(nil, 0), g.targetEpoch)
+	if g.assignedAt.IsZero() {
+		return append(v, 0)
+	}
+	return wire.AppendInt64(append(v, 1, 0, 8), g.assignedAt.UnixMilli()) // one tagged field, 0, of 8 bytes
+}
+
 func appendNullable(dst []byte, s *string) []byte {
 	if s == nil {
 		return append(dst, 0)
@@ -128,7 +144,36 @@ func (m *Member) metadata() []byte {
 	}
 	v = appendText(v, m.pattern)
 	v = wire.AppendInt32(v, int32(m.patience.Milliseconds()))
-	return append(appendText(v, m.assignor), 0)
+	v = appendText(v, m.assignor)
+	if m.classic == nil {
+		return append(v, 0)
+	}
+	c := wire.AppendInt32([]byte{1}, int32(m.classic.Session.Milliseconds())) // 1: not null
+	c = wire.AppendCount(c, true, len(m.classic.Protocols))
+	for _, p := range m.classic.Protocols {
+		c = wire.AppendString(c, true, p.Name)
+		c = append(append(wire.AppendCount(c, true, len(p.Metadata)), p.Metadata...), 0)
+	}
+	c = append(c, 0)
+	return append(wire.AppendUvarint(append(v, 1, 0), uint32(len(c))), c...) // one tagged field, 0
+}
+
+// readClassic reads the tagged field of a classic member.
+func readClassic(content []byte) (*Classic, error) {
+	rd := wire.NewReader(content)
+	if rd.Int8() != 1 {
+		return nil, rd.Err()
+	}
+	c := &Classic{Session: time.Duration(rd.Int32()) * time.Millisecond}
+	for n := rd.Count(true, 3); n > 0 && rd.Err() == nil; n-- {
+		name := readText(&rd)
+		c.Protocols = append(c.Protocols, kmsg.JoinGroupRequestProtocol{Name: name, Metadata: bytes.Clone(rd.Bytes(true))})
+		rd.SkipTags()
+	}
+	if rd.Err() == nil && len(c.Protocols) == 0 {
+		return nil, ErrRecord
+	}
+	return c, rd.Err()
 }
 
 // appendText appends a string of which "" is none.
@@ -139,42 +184,68 @@ func appendText(dst []byte, s string) []byte {
 	return wire.AppendString(dst, true, s)
 }
 
-func (m *Member) position() []byte {
+func (g *Group) position(m *Member) []byte {
 	if m == nil {
 		return nil
 	}
+	since := func(p partition) int32 { return g.owners[p].since }
 	v := wire.AppendInt32(wire.AppendInt16(nil, 0), m.epoch)
 	v = append(wire.AppendInt32(v, m.previous), byte(m.state))
-	return append(m.revoking.append(m.assigned.append(v)), 0)
+	return append(m.revoking.append(m.assigned.append(v, since), since), 0)
 }
 
-func (a Assignment) append(dst []byte) []byte {
+// append writes a; since, if it is not nil, says in which epoch a partition was given to the member, which is a tagged field of its topic.
+func (a Assignment) append(dst []byte, since func(partition) int32) []byte {
 	dst = wire.AppendCount(dst, true, len(a))
 	for _, id := range a.topics() {
 		dst = wire.AppendCount(append(dst, id[:]...), true, len(a[id]))
 		for _, p := range a[id] {
 			dst = wire.AppendInt32(dst, p)
 		}
-		dst = append(dst, 0)
+		if since == nil {
+			dst = append(dst, 0)
+			continue
+		}
+		epochs := wire.AppendCount(nil, true, len(a[id]))
+		for _, p := range a[id] {
+			epochs = wire.AppendInt32(epochs, since(partition{id, p}))
+		}
+		dst = append(wire.AppendUvarint(append(dst, 1, 0), uint32(len(epochs))), epochs...)
 	}
 	return dst
 }
 
-func readAssignment(rd *wire.Reader) Assignment {
+// readAssignment reads what append wrote. It calls given for each partition whose epoch is said.
+func readAssignment(rd *wire.Reader, given func(p partition, since int32)) Assignment {
 	a := Assignment{}
 	for n := rd.Count(true, 18); n > 0 && rd.Err() == nil; n-- {
 		id := rd.UUID()
-		count := rd.Count(true, 4)
-		ps := make([]int32, 0, count)
-		for range count {
-			ps = append(ps, rd.Int32())
-		}
-		rd.SkipTags()
+		ps := readInts(rd)
+		rd.Tags(func(tag uint32, content []byte) {
+			if tag != 0 {
+				return
+			}
+			in := wire.NewReader(content)
+			for i, since := range readInts(&in) {
+				if i < len(ps) {
+					given(partition{id, ps[i]}, since)
+				}
+			}
+		})
 		if slices.Sort(ps); len(ps) > 0 {
 			a[id] = slices.Compact(ps)
 		}
 	}
 	return a
+}
+
+func readInts(rd *wire.Reader) []int32 {
+	count := rd.Count(true, 4)
+	ints := make([]int32, 0, count)
+	for range count {
+		ints = append(ints, rd.Int32())
+	}
+	return ints
 }
 
 func readText(rd *wire.Reader) string {
@@ -211,20 +282,35 @@ func (g *Group) Load(kind int16, member string, value []byte) error {
 		})
 	case KeyTarget:
 		if value != nil {
-			g.targetEpoch = rd.Int32()
+			g.targetEpoch, g.assignedAt = rd.Int32(), time.Time{}
+			rd.Tags(func(tag uint32, content []byte) {
+				at := wire.NewReader(content)
+				if ms := at.Int64(); tag == 0 && at.Err() == nil && ms > 0 {
+					g.assignedAt = time.UnixMilli(ms)
+				}
+			})
 		}
 	case KeyMember:
-		g.loadMember(member, value, &rd)
+		if err := g.loadMember(member, value, &rd); err != nil {
+			return fmt.Errorf("%w: classic member: %w", ErrRecord, err)
+		}
 	case KeyTargets:
 		delete(g.target, member)
 		if value != nil { // a member's record may come after its target's
-			g.target[member] = readAssignment(&rd)
+			g.target[member] = readAssignment(&rd, func(partition, int32) {})
 		}
 	case KeyCurrent:
 		if m := g.members[member]; m != nil && value != nil {
 			m.epoch, m.previous, m.state = rd.Int32(), rd.Int32(), memberState(rd.Int8())
-			assigned, revoking := readAssignment(&rd), readAssignment(&rd)
+			since := map[partition]int32{}
+			given := func(p partition, epoch int32) { since[p] = epoch }
+			assigned, revoking := readAssignment(&rd, given), readAssignment(&rd, given)
 			g.move(m, m.state, m.epoch, assigned, revoking)
+			for p, epoch := range since {
+				if o := g.owners[p]; o.member == member {
+					g.owners[p] = owner{member, epoch}
+				}
+			}
 		}
 	}
 	g.unsaved = newUnsaved()
@@ -234,7 +320,7 @@ func (g *Group) Load(kind int16, member string, value []byte) error {
 	return nil
 }
 
-func (g *Group) loadMember(id string, value []byte, rd *wire.Reader) {
+func (g *Group) loadMember(id string, value []byte, rd *wire.Reader) (err error) {
 	m := g.members[id]
 	if value == nil {
 		if m != nil {
@@ -244,7 +330,7 @@ func (g *Group) loadMember(id string, value []byte, rd *wire.Reader) {
 				g.target[id] = target
 			}
 		}
-		return
+		return nil
 	}
 	if m == nil {
 		m = &Member{id: id, assigned: Assignment{}, revoking: Assignment{}}
@@ -260,7 +346,14 @@ func (g *Group) loadMember(id string, value []byte, rd *wire.Reader) {
 	m.pattern = readText(rd)
 	m.patience = time.Duration(rd.Int32()) * time.Millisecond
 	m.assignor = readText(rd)
+	m.classic = nil
+	rd.Tags(func(tag uint32, content []byte) {
+		if tag == 0 {
+			m.classic, err = readClassic(content)
+		}
+	})
 	if m.instance != nil {
 		g.statics[*m.instance] = id
 	}
+	return err
 }
