@@ -173,6 +173,82 @@ func BenchmarkHitWindow(b *testing.B) {
 	}
 }
 
+// BenchmarkCloseSessions is a record a millisecond, and a new session every fifty, which closes ten seconds later, with a commit every
+// 1,000: what looking for the sessions that have closed adds, and what it took to scan for them each millisecond.
+func BenchmarkCloseSessions(b *testing.B) {
+	for _, remembers := range []bool{true, false} {
+		name := "scanned"
+		if remembers {
+			name = "remembered"
+		}
+		b.Run(name, func(b *testing.B) {
+			db := benchDB(b, 1<<30)
+			s := openSession(b, shard(b, db, "s", sessionShard), serde.Int64, serde.Int64, StoreOptions{Retention: 12 * time.Second})
+			const every = 50 // milliseconds between new sessions
+			var enc [8]byte
+			at, closed := int64(0), 0
+			for b.Loop() {
+				at++
+				binary.BigEndian.PutUint64(enc[:], uint64(at/every))
+				e, err := s.Entry(enc[:], at/every, Span{at / every * every, at / every * every})
+				if err == nil {
+					err = s.Set(enc[:], e, at, at)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				to, rows := at-10_000, s.Rows
+				if remembers {
+					rows = s.Closed
+				}
+				for range rows(to, to) {
+					closed++
+				}
+				s.Advance(at)
+				if at%1000 == 0 {
+					sealCommit(b, db, s, at)
+				}
+			}
+			if want := max(0, (at-10_000)/every); int64(closed) < want {
+				b.Errorf("%d sessions have closed, want %d at least", closed, want)
+			}
+		})
+	}
+}
+
+// BenchmarkJoinWindow is what a stream join does for a record: look for the key's windows, and enter one. 100 records to the
+// millisecond, of a million keys, within ten seconds of each other, with a commit every 10,000.
+func BenchmarkJoinWindow(b *testing.B) {
+	db := benchDB(b, 1<<30)
+	const within = 10 * time.Second
+	s, err := OpenWindow(shard(b, db, "w", ShardOptions{Windowed: true}), serde.Int64, serde.Int64, StoreOptions{Size: within, Retention: 2 * within})
+	if err != nil {
+		b.Fatal(err)
+	}
+	keys := keyList(1<<21, uniform(1))
+	b.ReportAllocs()
+	var starts []int64
+	i, n := 0, int64(0)
+	for b.Loop() {
+		enc, at := keys[i:i+8], n/100
+		if starts, err = s.Starts(starts[:0], enc, max(0, at-within.Milliseconds()), at); err != nil {
+			b.Fatal(err)
+		}
+		e, err := s.Entry(enc, int64(binary.BigEndian.Uint64(enc)), at)
+		if err == nil {
+			err = s.Set(e, n, at)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Advance(at)
+		if n++; n%10_000 == 0 {
+			sealCommit(b, db, s, n)
+		}
+		i = (i + 8) & (len(keys) - 1)
+	}
+}
+
 // BenchmarkMiss reads keys that Pebble has, has not, and keys of a store that began empty.
 func BenchmarkMiss(b *testing.B) {
 	for _, c := range []struct {

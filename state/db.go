@@ -129,6 +129,9 @@ func Open(o Options) (*DB, error) {
 	if err := db.cleanIngest(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	if err := db.discardCorrupt(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	if _, err := db.engine(Disk); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -312,10 +315,13 @@ func (db *DB) Close() error {
 		s.releaseOwner()
 	}
 	for _, e := range slices.Backward(engines) { // Disk's last: the others may have its batches
-		if e.medium != Memory {
+		if e.medium != Memory && db.Err() == nil { // Pebble would wait for a flush that fails for ever
 			err = errors.Join(err, e.flush())
 		}
 		err = errors.Join(err, e.close())
+	}
+	if failed := db.Err(); failed != nil && !errors.Is(err, failed) { // while it was closed
+		err = errors.Join(failed, err)
 	}
 	return errors.Join(err, db.lock.Close())
 }

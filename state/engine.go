@@ -2,8 +2,10 @@ package state
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -21,6 +23,7 @@ type engine struct {
 	name    string     // of the own one
 	db      *pebble.DB // beside an own engine only for its batches, and never written
 	dir     string
+	failed  func() error // the database's Err: what is done when it has failed reaches no disk
 	records atomic.Int64 // written since the last memtable flush was asked for
 	next    uint32       // even number of the next shard; guarded by DB.mu
 }
@@ -41,13 +44,34 @@ func (db *DB) engineLocked(m Medium, own *OwnEngine) (*engine, error) {
 	if own != nil {
 		return db.openOwnLocked(m, own)
 	}
-	dir := db.opt.FS.PathJoin(db.opt.Dir, [...]string{"data", "memory", "logged"}[m])
-	o := db.pebbleOptions(m)
-	p, err := pebble.Open(dir, o)
+	e, err := db.openPebble(m)
+	if m == Disk && (pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist)) { // of a file that should be there
+		if err = db.discard(err.Error()); err == nil {
+			e, err = db.openPebble(m)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	db.mu.engines = append(db.mu.engines, e)
+	return e, nil
+}
+
+// path is the directory of a medium.
+func (db *DB) path(m Medium) string {
+	return db.opt.FS.PathJoin(db.opt.Dir, [...]string{"data", "memory", "logged"}[m])
+}
+
+func (db *DB) openPebble(m Medium) (*engine, error) {
+	dir := db.path(m)
+	p, err := pebble.Open(dir, db.pebbleOptions(m))
 	if err != nil {
 		return nil, fmt.Errorf("state: open %s: %w", dir, err)
 	}
-	e := &engine{medium: m, db: p, dir: dir}
+	if err := db.Err(); err != nil { // a file without which it cannot go on could not be written
+		return nil, fmt.Errorf("state: open %s: %w", dir, firstError(err, p.Close()))
+	}
+	e := &engine{medium: m, db: p, dir: dir, failed: db.Err}
 	if e.next, err = e.lastNumber(); err != nil {
 		return nil, fmt.Errorf("state: read catalogue of %s: %w", dir, firstError(err, p.Close()))
 	}
@@ -56,7 +80,6 @@ func (db *DB) engineLocked(m Medium, own *OwnEngine) (*engine, error) {
 			return nil, fmt.Errorf("state: sync %s: %w", db.opt.Dir, firstError(err, p.Close()))
 		}
 	}
-	db.mu.engines = append(db.mu.engines, e)
 	return e, nil
 }
 
@@ -64,7 +87,7 @@ func (db *DB) engineLocked(m Medium, own *OwnEngine) (*engine, error) {
 // takes its memtables; so one of these is a sixteenth at most. The engines other than Disk are small.
 func (db *DB) pebbleOptions(m Medium) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          db.opt.FS,
+		FS:                          &fence{FS: db.opt.FS, db: db},
 		DisableWAL:                  m != Logged,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   db.opt.MemoryBytes / 2,
@@ -75,9 +98,7 @@ func (db *DB) pebbleOptions(m Medium) *pebble.Options {
 		LBaseMaxBytes:               256 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		Logger:                      pebbleLogger{db.opt.Logger},
-		EventListener: &pebble.EventListener{BackgroundError: func(err error) {
-			db.opt.Logger.Warn("state: background work failed, it will be tried again", "dir", db.opt.Dir, "error", err)
-		}},
+		EventListener:               (&background{db: db}).listener(m),
 	}
 	if m != Disk {
 		o.CacheSize, o.MemTableSize = o.CacheSize/8, max(512<<10, o.MemTableSize/8)

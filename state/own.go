@@ -118,7 +118,7 @@ func (db *DB) openOwnLocked(m Medium, own *OwnEngine) (e *engine, err error) {
 			return nil, fmt.Errorf("state: engine %q: %w", own.Name, err)
 		}
 	}
-	e = &engine{medium: m, name: own.Name, dir: dir, db: db.mu.engines[0].db}
+	e = &engine{medium: m, name: own.Name, dir: dir, failed: db.Err, db: db.mu.engines[0].db}
 	if e.own, err = own.Open(dir, db.opt.Logger); err != nil {
 		return nil, fmt.Errorf("state: open engine %q: %w", own.Name, err)
 	}
@@ -162,10 +162,11 @@ func (e *engine) newIter(from, to []byte) (Iterator, error) {
 // engine of the user's own is given what it holds.
 func (e *engine) commit(b *pebble.Batch) error {
 	if e.own == nil {
+		how := pebble.NoSync
 		if e.medium == Logged {
-			return b.Commit(pebble.Sync)
+			how = pebble.Sync
 		}
-		return b.Commit(pebble.NoSync)
+		return firstError(b.Commit(how), e.failed())
 	}
 	writes := make([]Write, 0, b.Count())
 	for r := b.Reader(); len(r) > 0; {
@@ -219,7 +220,7 @@ func (e *engine) flush() error {
 	if e.own != nil {
 		return e.own.Flush()
 	}
-	return e.db.Flush()
+	return firstError(e.db.Flush(), e.failed())
 }
 
 func (e *engine) close() error {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 )
@@ -20,20 +21,48 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// append is the serde's Append; a panic is an error.
-func (s *table[K, V]) append(dst []byte, v V) (out []byte, err error) {
+// ErrTooLarge is wrapped by the error of a row that is larger than StoreOptions.MaxRow.
+var ErrTooLarge = errors.New("the row is too large for the changelog")
+
+// append is the serde's Append; a panic is an error, and so is a row that is too large.
+func (s *table[K, V]) append(dst []byte, e *Entry[K, V], v V) (out []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &PanicError{Value: p, Stack: debug.Stack()}
 		}
 	}()
-	return s.val.Append(dst, s.valAt, v)
+	if out, err = s.val.Append(dst, s.valAt, v); err == nil && s.opt.MaxRow > 0 && e != nil {
+		err = s.fits(e, len(out)-len(dst))
+	}
+	return out, err
+}
+
+// fits reports whether a row with so many bytes of value may be written.
+func (s *table[K, V]) fits(e *Entry[K, V], value int) error {
+	size := value + s.width
+	if s.width == 0 {
+		size += len(s.encs[e.self>>slabBits][e.self&slabMask])
+	}
+	switch {
+	case s.sh.sessions:
+		size += 16
+	case s.windowed:
+		size += 12
+	}
+	if size > s.opt.MaxRow {
+		return tooLarge(size, s.opt.MaxRow)
+	}
+	return nil
+}
+
+func tooLarge(size, most int) error {
+	return fmt.Errorf("%w: %d bytes of key and value, of at most %d", ErrTooLarge, size, most)
 }
 
 // encoded appends the value of an entry that Flush writes. ok is false if the value does not encode and the change is left
 // out.
 func (s *table[K, V]) encoded(b []byte, e *Entry[K, V]) (out []byte, ok bool, err error) {
-	out, err = s.append(b, e.Value)
+	out, err = s.append(b, e, e.Value)
 	if err == nil {
 		return out, true, nil
 	}
@@ -52,7 +81,7 @@ func (s *table[K, V]) again(b []byte, e *Entry[K, V], cause error) (out []byte, 
 		if again, err := s.opt.Refused(s.enc(nil, e), attempt, cause); err != nil || !again {
 			return nil, false, err
 		}
-		if out, cause = s.append(b, e.Value); cause == nil {
+		if out, cause = s.append(b, e, e.Value); cause == nil {
 			return out, true, nil
 		}
 	}

@@ -227,7 +227,7 @@ func (s *Shard) ingest(keys []restoredKey, recs []Restored, pos Position) error 
 		}
 		return err
 	}
-	return s.eng.db.Ingest(context.Background(), paths)
+	return firstError(s.eng.db.Ingest(context.Background(), paths), s.eng.failed())
 }
 
 // sorted writes a sorted table that is to be ingested, and returns its path.
@@ -236,11 +236,14 @@ func (s *Shard) sorted(write func(*sstable.Writer) error) (string, error) {
 	path := fs.PathJoin(s.db.opt.Dir, ingestDir, fmt.Sprintf("%d.sst", s.db.ingested.Add(1)))
 	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
-		return path, err
+		return path, fmt.Errorf("create %s: %w; %s", path, err, seeToDisk)
 	}
 	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), sstable.WriterOptions{
 		TableFormat: s.eng.db.TableFormat(), FilterPolicy: bloom.FilterPolicy(10), FilterType: sstable.TableFilter})
-	return path, firstError(write(w), w.Close())
+	if err := firstError(write(w), w.Close()); err != nil {
+		return path, fmt.Errorf("write %s: %w; %s", path, err, seeToDisk)
+	}
+	return path, nil
 }
 
 // settle makes sure that the catalogue entry is on disk.
@@ -251,7 +254,7 @@ func (s *Shard) settle() error {
 	if settled {
 		return nil
 	}
-	if err := s.eng.db.Flush(); err != nil {
+	if err := s.eng.flush(); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -101,7 +101,7 @@ func (s *SessionStore[K, V]) Entry(enc []byte, k K, at Span) (*Entry[SessionKey[
 
 // Set is as for other stores; enc is the key encoded.
 func (s *SessionStore[K, V]) Set(enc []byte, e *Entry[SessionKey[K], V], v V, ts int64) error {
-	if _, err := s.spansOf(enc); err != nil { // so that the directory is there
+	if err := s.needDirectory(); err != nil {
 		return err
 	}
 	s.noteSpan(enc, Span{e.Key.Start, e.Start})
@@ -110,7 +110,7 @@ func (s *SessionStore[K, V]) Set(enc []byte, e *Entry[SessionKey[K], V], v V, ts
 
 // Remove is as for other stores; enc is the key encoded.
 func (s *SessionStore[K, V]) Remove(enc []byte, e *Entry[SessionKey[K], V], ts int64) error {
-	if _, err := s.spansOf(enc); err != nil {
+	if err := s.needDirectory(); err != nil {
 		return err
 	}
 	s.dropSpan(enc, Span{e.Key.Start, e.Start})
@@ -133,6 +133,49 @@ func (s *SessionStore[K, V]) Rows(from, to int64) iter.Seq[Row[SessionKey[K], V]
 		return func(func(Row[SessionKey[K], V]) bool) {}
 	}
 	return s.scan(startSpan(from, to), false)
+}
+
+// closedAhead is how far beyond what it is asked for Closed looks for the next session that ends, in milliseconds.
+const closedAhead = 1000
+
+// Closed is Rows for a caller that asks for one stretch of time after the other, and for all of it. It remembers when the
+// next session ends: most calls are between two ends, and cost nothing.
+func (s *SessionStore[K, V]) Closed(from, to int64) iter.Seq[Row[SessionKey[K], V]] {
+	return func(yield func(Row[SessionKey[K], V]) bool) {
+		if to < s.dir.soonest {
+			return
+		}
+		s.dir.soonest = 0 // until all went well
+		for row := range s.Rows(from, to) {
+			if !yield(row) {
+				return
+			}
+		}
+		if s.err != nil {
+			return
+		}
+		if s.dir.soonest, s.err = s.nextEnd(startSpan(to+1, to+closedAhead)); s.err != nil {
+			s.dir.soonest = 0
+		}
+	}
+}
+
+// nextEnd is a time before which no session of the span ends. It looks at no row, which may not decode and is not due.
+func (s *SessionStore[K, V]) nextEnd(p span) (int64, error) {
+	s.poll() // before the iterator: what counts as applied now is in it
+	over := s.over(p, nil)
+	next := int64(firstEight(p.hi))
+	if len(over.order) > 0 {
+		next = int64(firstEight(over.order[0].key))
+	}
+	it, err := s.sh.newIter(p)
+	if err != nil {
+		return 0, err
+	}
+	if it.First() {
+		next = min(next, int64(firstEight(it.Key()[4:])))
+	}
+	return next, firstError(it.Error(), it.Close())
 }
 
 // Get implements [Session].

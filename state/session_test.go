@@ -95,6 +95,8 @@ type sessionModel struct {
 	saved map[modelSession]int64
 	now   int64
 	was   int64
+	// closed is how far Closed has been asked for; at the last commit it was closedThen.
+	closed, closedThen int64
 }
 
 const sessionRetention = 400
@@ -108,13 +110,15 @@ func (m *sessionModel) open() {
 }
 
 func (m *sessionModel) step(i int64, k string) {
-	switch m.r.IntN(12) {
+	switch m.r.IntN(13) {
+	case 12:
+		m.close(i)
 	case 0:
 		m.now += int64(m.r.IntN(100))
 		m.s.Advance(m.now)
 	case 1:
 		commit(m.t, m.db, i, m.s)
-		m.saved, m.was = make(map[modelSession]int64), m.now
+		m.saved, m.was, m.closedThen = make(map[modelSession]int64), m.now, m.closed
 		for at, v := range m.rows {
 			m.saved[at] = v
 		}
@@ -123,7 +127,7 @@ func (m *sessionModel) step(i int64, k string) {
 			return
 		}
 		m.s.Abort()
-		m.rows, m.now = make(map[modelSession]int64), m.was
+		m.rows, m.now, m.closed = make(map[modelSession]int64), m.was, m.closedThen
 		for at, v := range m.saved {
 			m.rows[at] = v
 		}
@@ -152,6 +156,30 @@ func (m *sessionModel) step(i int64, k string) {
 		if err := m.s.Set([]byte(k), e, i, m.now); err != nil {
 			m.t.Fatal(err)
 		}
+	}
+}
+
+// close asks for the sessions that have closed since it was last called: those that end before any that may still come.
+func (m *sessionModel) close(i int64) {
+	from, to := m.closed+1, m.now-200
+	if to < from {
+		return
+	}
+	m.closed = to
+	want, got := map[modelSession]int64{}, map[modelSession]int64{}
+	for at, v := range m.rows {
+		if at.End >= from && at.End <= to && m.alive(at.Span) {
+			want[at] = v
+		}
+	}
+	for row := range m.s.Closed(from, to) {
+		got[modelSession{row.Key.Key, Span{row.Key.Start, row.Start}}] = row.Value
+	}
+	if d := gocmp.Diff(want, got); d != "" || m.s.Err() != nil {
+		m.t.Fatalf("step %d, sessions that have closed from %d to %d (-want +got):\n%s", i, from, to, d)
+	}
+	if next := m.s.dir.soonest; next <= to || next > to+closedAhead+1 {
+		m.t.Fatalf("step %d: the next session after %d is expected at %d", i, to, next)
 	}
 }
 

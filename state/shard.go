@@ -18,8 +18,8 @@ var (
 	ErrVersion = errors.New("state: unknown format version")
 	// ErrClosed is returned by what is used after Close.
 	ErrClosed = errors.New("state: closed")
-	// ErrUndecodable is wrapped by the error of a row whose value the serde does not decode.
-	ErrUndecodable = errors.New("state: stored value does not decode")
+	// ErrUndecodable is wrapped by the error of a row whose key or value does not decode.
+	ErrUndecodable = errors.New("state: stored row does not decode")
 	// ErrCorrupt is wrapped by errors about bytes that cannot be what was written.
 	ErrCorrupt = errors.New("state: corrupt data")
 )

@@ -47,6 +47,14 @@ type StoreOptions struct {
 	// more; without, and without an error, the change is left out: the row is as it was at the last Seal, with NoBuffer as it
 	// was before the change. An error, and without Refused cause, ends the call.
 	Refused func(key []byte, attempt int, cause error) (again bool, err error)
+	// MaxRow bounds the bytes of a row's key and value, as they go to the changelog: a larger one does not encode, with
+	// ErrTooLarge. Deletes are not bounded. 0: any size.
+	MaxRow int
+	// Unreadable is asked about a row that an iteration meets and that does not decode: cause says which one, and wraps
+	// ErrUndecodable; attempt counts from 1; key is the row's, without window, and value what is stored, nil where it is not at
+	// hand; both are the callee's. With again the row is decoded once more; without, and without an error, the iteration leaves it
+	// out, and it stays as it is. An error, and without Unreadable cause, ends the iteration.
+	Unreadable func(key, value []byte, attempt int, cause error) (again bool, err error)
 	// MaxEntries bounds the number of keys of a key-value store: one more deletes the one that was read or written the longest
 	// ago. The order is kept in memory; after a restart the rows go by their times. 0: any number.
 	MaxEntries int

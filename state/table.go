@@ -58,7 +58,7 @@ type table[K, V any] struct {
 	index
 	slab     []*[slabLen]Entry[K, V]
 	encs     []*[slabLen]string // encoded keys, if they are not fixed-size
-	free     []uint32           // slots given back
+	free     uint32             // 1 + the slot that was given back last, whose self is what free was before; 0: there is none
 	high     uint32             // slots ever used
 	live     int                // entries in the cache
 	hand     uint32             // the clock's
@@ -352,8 +352,7 @@ func (s *table[K, V]) load(h, id uint64, enc []byte, k K, start int64) (*Entry[K
 	*e = Entry[K, V]{Key: k, Start: start, id: id, self: idx, flags: flagUsed | flagRecent}
 	if !s.complete && !s.hidden(start) {
 		if err := s.read(e, enc); err != nil {
-			*e = Entry[K, V]{}
-			s.free = append(s.free, idx)
+			s.giveBack(e, idx)
 			return nil, err
 		}
 	}
@@ -380,9 +379,9 @@ func ownKey[K any](enc []byte, k *K) string {
 
 // slot returns a slot of the slab that nothing uses.
 func (s *table[K, V]) slot() uint32 {
-	if n := len(s.free); n > 0 {
-		idx := s.free[n-1]
-		s.free = s.free[:n-1]
+	if s.free != 0 {
+		idx := s.free - 1
+		s.free = s.at(idx).self
 		return idx
 	}
 	if int(s.high) == len(s.slab)*slabLen {
@@ -425,13 +424,13 @@ func (s *table[K, V]) read(e *Entry[K, V], enc []byte) error {
 	}
 	s.keyBuf = s.appendLocal(append(s.keyBuf[:0], s.pre...), enc, e.Start)
 	if !s.iter.SeekPrefixGE(s.keyBuf) {
-		if err := s.iter.Error(); err != nil {
+		if err := s.db.unreadableFile(s.iter.Error()); err != nil {
 			return fmt.Errorf("state: read store %q: %w", s.sh.name.store, err)
 		}
 		return nil
 	}
 	raw, err := s.iter.ValueAndErr()
-	if err != nil {
+	if err = s.db.unreadableFile(err); err != nil {
 		return fmt.Errorf("state: read store %q: %w", s.sh.name.store, err)
 	}
 	if e.Time, e.Value, err = s.decode(raw); err != nil {
@@ -459,7 +458,7 @@ func (s *table[K, V]) decode(raw []byte) (ts int64, v V, err error) {
 
 func decodeValue[V any](val serde.Serde[V], at serde.Place, raw []byte) (ts int64, v V, err error) {
 	if len(raw) < 8 {
-		return 0, v, fmt.Errorf("%w: stored %s has %d bytes, want at least 8", ErrCorrupt, at, len(raw))
+		return 0, v, fmt.Errorf("%w: %w: stored %s has %d bytes, want at least 8", ErrUndecodable, ErrCorrupt, at, len(raw))
 	}
 	if v, err = val.Decode(at, raw[8:]); err != nil {
 		err = fmt.Errorf("%w: %w", ErrUndecodable, err)

@@ -93,8 +93,14 @@ func (s *table[K, V]) drop(e *Entry[K, V]) {
 	if s.width == 0 {
 		s.encs[idx>>slabBits][idx&slabMask] = ""
 	}
-	*e = Entry[K, V]{}
-	s.free = append(s.free, idx)
+	s.giveBack(e, idx)
+}
+
+// giveBack empties a slot for slot to find. The list of these is in the slots themselves: one beside them would have to grow
+// while a window of many rows goes out of reach, and its owner would wait for that.
+func (s *table[K, V]) giveBack(e *Entry[K, V], idx uint32) {
+	*e = Entry[K, V]{self: s.free}
+	s.free = idx + 1
 }
 
 // enc returns the encoded key of an entry; dst is used if it must be made.

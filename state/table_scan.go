@@ -132,8 +132,11 @@ func (s *table[K, V]) scanTo(p span, reverse bool, yield func(Row[K, V]) bool) e
 	if err != nil {
 		return err
 	}
-	m := merge[K, V]{over: over, it: it, reverse: reverse, rows: rows[K, V]{s.key, s.val, s.keyAt, s.valAt, s.windowed}}
+	m := merge[K, V]{over: over, it: it, reverse: reverse, rows: rows[K, V]{s.key, s.val, s.keyAt, s.valAt, s.windowed, s.unreadable()}}
 	err = m.run(func(r Row[K, V]) bool { return s.hidden(r.Start) || yield(r) })
+	if s.eng.own == nil && s.db.unreadableFile(it.Error()) != nil {
+		err = s.db.Err()
+	}
 	return firstError(err, it.Close())
 }
 
@@ -166,6 +169,7 @@ type rows[K, V any] struct {
 	val          serde.Serde[V]
 	keyAt, valAt serde.Place
 	windowed     bool
+	unreadable   unreadable
 }
 
 // row decodes one pair; k is a full key of Pebble.
@@ -173,16 +177,23 @@ func (d *rows[K, V]) row(k, v []byte) (r Row[K, V], err error) {
 	k = k[4:]
 	if d.windowed {
 		if len(k) < 8 {
-			return r, fmt.Errorf("%w: stored window key of %d bytes", ErrCorrupt, len(k))
+			return r, fmt.Errorf("%w: %w: stored window key of %d bytes", ErrUndecodable, ErrCorrupt, len(k))
 		}
 		r.Start, k = int64(firstEight(k)), k[8:]
 	}
 	r.KeyBytes = k
-	if r.Key, err = d.key.Decode(d.keyAt, k); err != nil {
+	if r.Key, err = decodeKey(d.key, d.keyAt, k); err != nil {
 		return r, err
 	}
 	r.Time, r.Value, err = decodeValue(d.val, d.valAt, v)
 	return r, err
+}
+
+func decodeKey[K any](key serde.Serde[K], at serde.Place, enc []byte) (k K, err error) {
+	if k, err = key.Decode(at, enc); err != nil {
+		err = fmt.Errorf("%w: its key: %w", ErrUndecodable, err)
+	}
+	return k, err
 }
 
 // merge walks an iterator and sorted changes together; where both have a key the change counts.
@@ -227,11 +238,11 @@ func (m *merge[K, V]) run(yield func(Row[K, V]) bool) error {
 		if err != nil {
 			return err
 		}
-		r, err := m.rows.row(m.it.Key(), v)
+		r, ok, err := m.rows.read(m.it.Key(), v)
 		if err != nil {
 			return err
 		}
-		if !yield(r) {
+		if ok && !yield(r) {
 			return nil
 		}
 		valid = m.next()

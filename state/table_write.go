@@ -166,7 +166,7 @@ func (s *table[K, V]) sendNow(e *Entry[K, V], first bool) error {
 	var enc []byte
 	if e.Exists {
 		var err error
-		if enc, err = s.encodeValue(e.Value); err != nil {
+		if enc, err = s.encodeValue(e, e.Value); err != nil {
 			var ok bool
 			if enc, ok, err = s.again(s.valBuf[:0], e, err); err != nil {
 				return err
@@ -193,11 +193,11 @@ func (s *table[K, V]) sendNow(e *Entry[K, V], first bool) error {
 }
 
 // encodeValue encodes into a buffer that the next call overwrites.
-func (s *table[K, V]) encodeValue(v V) ([]byte, error) {
+func (s *table[K, V]) encodeValue(e *Entry[K, V], v V) ([]byte, error) {
 	if s.valBuf == nil {
 		s.valBuf = make([]byte, 0, 64)
 	}
-	b, err := s.append(s.valBuf[:0], v)
+	b, err := s.append(s.valBuf[:0], e, v)
 	if b != nil {
 		s.valBuf = b
 	}
@@ -339,7 +339,7 @@ func (s *table[K, V]) Close() error {
 	s.used, s.live = 0, 0
 	s.report()
 	s.db.budget.stores.Add(-1)
-	s.slab, s.encs, s.free, s.high = nil, nil, nil, 0
+	s.slab, s.encs, s.free, s.high = nil, nil, 0, 0
 	s.index.clear()
-	return firstError(s.db.Err(), s.sh.setOwner(nil))
+	return s.sh.setOwner(nil)
 }

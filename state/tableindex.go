@@ -269,12 +269,12 @@ func (s *table[K, V]) hit(x *tableIndex[K, V], entry []byte) (r Row[K, V], ok bo
 	if err != nil {
 		return r, false, err
 	}
-	k, err := s.key.Decode(s.keyAt, enc)
-	if err != nil {
+	k, ok, err := s.keyOf(enc)
+	if err != nil || !ok {
 		return r, false, err
 	}
-	e, err := s.get(enc, k, 0)
-	if err != nil || !e.Exists {
+	e, err := s.reach(enc, k, 0)
+	if err != nil || e == nil || !e.Exists {
 		return r, false, err
 	}
 	v, err := x.value(e)

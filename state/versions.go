@@ -50,31 +50,27 @@ type history[V any] struct{ all []version[V] }
 // A key's history is one row, read and written as a whole: a change costs as much as the key has versions. What goes to
 // the changelog are the versions: key, value, and their time as the record's, in the order in which they were put.
 type VersionedStore[K, V any] struct {
-	table[K, *history[V]]
+	rows     table[K, *history[V]] // not embedded: each type of value would get all its methods once more
 	inner    serde.Serde[V]
 	history  int64
+	maxRow   int    // StoreOptions.MaxRow, of a version
 	observed *int64 // largest time put; -1 if none
 	swept    int64  // observed time when the last sweep began
 	cursor   []byte
 	puts     []loggedVersion
 }
 
-// loggedVersion is a put that is yet to go to the changelog. Its bytes are in the arena.
-type loggedVersion struct {
-	key, value []byte
-	at         int64
-}
-
 // OpenVersioned opens a typed store of versions on a shard made with ShardOptions.Versions; history is positive. Of o, Topic
-// is used.
+// is used, and MaxRow, for each version.
 func OpenVersioned[K, V any](sh *Shard, key serde.Serde[K], val serde.Serde[V], history time.Duration, o StoreOptions) (*VersionedStore[K, V], error) {
 	if !sh.versions {
 		return nil, fmt.Errorf("state: open %q: the shard is not one of versions", sh.name.store)
 	}
-	s := &VersionedStore[K, V]{inner: val, history: history.Milliseconds(), observed: new(int64), swept: -1}
+	s := &VersionedStore[K, V]{inner: val, history: history.Milliseconds(), maxRow: o.MaxRow, observed: new(int64), swept: -1}
 	*s.observed = -1
+	o.MaxRow = 0
 	o.KeepUnchanged, o.KeepOld, o.NoBuffer = true, false, false
-	if err := s.open(sh, key, versionsSerde[V]{val}, o, false); err != nil {
+	if err := s.rows.open(sh, key, versionsSerde[V]{val}, o, false); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -104,7 +100,7 @@ func (s *VersionedStore[K, V]) Lookup(enc []byte, k K, at int64) (v V, from int6
 
 // find returns the version that held at a time, and when it ended: noTime for the latest.
 func (s *VersionedStore[K, V]) find(enc []byte, k K, at int64) (v *version[V], until int64, err error) {
-	e, err := s.get(enc, k, 0)
+	e, err := s.rows.get(enc, k, 0)
 	if err != nil || !e.Exists {
 		return nil, 0, err
 	}
@@ -134,7 +130,7 @@ func (s *VersionedStore[K, V]) Insert(enc []byte, k K, v V, has bool, at int64) 
 		in.Late = true
 		return in, nil
 	}
-	e, err := s.get(enc, k, 0)
+	e, err := s.rows.get(enc, k, 0)
 	if err != nil {
 		return in, err
 	}
@@ -159,7 +155,10 @@ func (s *VersionedStore[K, V]) Insert(enc []byte, k K, v V, has bool, at int64) 
 			return in, err
 		}
 	}
-	p.key = s.bytes.done(s.enc(s.bytes.tail(64), e))
+	p.key = s.rows.bytes.done(s.rows.enc(s.rows.bytes.tail(64), e))
+	if size := len(p.key) + len(p.value); s.maxRow > 0 && size > s.maxRow && p.value != nil {
+		return in, tooLarge(size, s.maxRow)
+	}
 	s.puts = append(s.puts, p)
 	*s.observed = max(*s.observed, at)
 	in.Kept, in.Latest = true, i == len(all) || there && i == len(all)-1
@@ -177,28 +176,15 @@ func (s *VersionedStore[K, V]) same(v *version[V], enc []byte) (bool, error) {
 	if v.has != (enc != nil) || !v.has {
 		return v.has == (enc != nil), nil
 	}
-	if s.wasBuf == nil {
-		s.wasBuf = make([]byte, 0, 64)
+	if s.rows.wasBuf == nil {
+		s.rows.wasBuf = make([]byte, 0, 64)
 	}
-	was, err := s.inner.Append(s.wasBuf[:0], s.valAt, v.val)
+	was, err := s.inner.Append(s.rows.wasBuf[:0], s.rows.valAt, v.val)
 	if err != nil {
 		return false, err
 	}
-	s.wasBuf = was
+	s.rows.wasBuf = was
 	return bytes.Equal(was, enc), nil
-}
-
-// encodePut encodes a value for the changelog.
-func (s *VersionedStore[K, V]) encodePut(v V, has bool, at int64) (p loggedVersion, err error) {
-	p.at = at
-	if !has {
-		return p, nil
-	}
-	b, err := s.inner.Append(s.bytes.tail(64), s.valAt, v)
-	if b != nil {
-		p.value = s.bytes.done(b)
-	}
-	return p, err
 }
 
 // prune leaves out what no time within the history can ask for.
@@ -218,9 +204,9 @@ func (s *VersionedStore[K, V]) prune(all []version[V]) []version[V] {
 
 func (s *VersionedStore[K, V]) keepVersions(e *Entry[K, *history[V]], all []version[V]) error {
 	if len(all) == 0 {
-		return s.table.Remove(e, *s.observed)
+		return s.rows.Remove(e, *s.observed)
 	}
-	return s.table.Set(e, &history[V]{all}, all[len(all)-1].at)
+	return s.rows.Set(e, &history[V]{all}, all[len(all)-1].at)
 }
 
 // Get implements [Versioned].
@@ -259,7 +245,7 @@ func (s *VersionedStore[K, V]) Delete(k K, at time.Time) (bool, error) {
 // Latest yields the latest version of every key in key order, with its time, deletes left out. An error ends it: see Err.
 func (s *VersionedStore[K, V]) Latest() func(yield func(Row[K, V]) bool) {
 	return func(yield func(Row[K, V]) bool) {
-		for r := range s.scan(span{}, false) {
+		for r := range s.rows.scan(span{}, false) {
 			v := r.Value.all[len(r.Value.all)-1]
 			if v.has && !yield(Row[K, V]{Key: r.Key, KeyBytes: r.KeyBytes, Value: v.val, Time: v.at}) {
 				return
@@ -267,6 +253,24 @@ func (s *VersionedStore[K, V]) Latest() func(yield func(Row[K, V]) bool) {
 		}
 	}
 }
+
+// Name implements [Store].
+func (s *VersionedStore[K, V]) Name() string { return s.rows.Name() }
+
+// Shard implements [Store].
+func (s *VersionedStore[K, V]) Shard() *Shard { return s.rows.Shard() }
+
+// Seal implements [Store].
+func (s *VersionedStore[K, V]) Seal(b *Batch, pos Position) { s.rows.Seal(b, pos) }
+
+// Dirty implements [Store].
+func (s *VersionedStore[K, V]) Dirty() int { return s.rows.Dirty() }
+
+// Close implements [Store].
+func (s *VersionedStore[K, V]) Close() error { return s.rows.Close() }
+
+// Err returns the error that ended an iteration since the last call of Err.
+func (s *VersionedStore[K, V]) Err() error { return s.rows.Err() }
 
 // Flush implements [Store]: what goes to the changelog are the puts.
 func (s *VersionedStore[K, V]) Flush(log func(key, value []byte, ts int64) error) error {
@@ -282,14 +286,14 @@ func (s *VersionedStore[K, V]) Flush(log func(key, value []byte, ts int64) error
 	}
 	clear(s.puts)
 	s.puts = s.puts[:0]
-	return s.table.Flush(nil)
+	return s.rows.Flush(nil)
 }
 
 // Abort implements [Store].
 func (s *VersionedStore[K, V]) Abort() {
 	clear(s.puts)
 	s.puts = s.puts[:0]
-	s.table.Abort()
+	s.rows.Abort()
 }
 
 // sweepRows bounds what one Flush looks at for what has become of deleted keys.
@@ -306,7 +310,7 @@ func (s *VersionedStore[K, V]) sweep() error {
 	var stale []Row[K, *history[V]]
 	n := 0
 	next := []byte(nil)
-	for r := range s.scan(span{lo: s.cursor}, false) {
+	for r := range s.rows.scan(span{lo: s.cursor}, false) {
 		if n++; n > sweepRows {
 			next = slices.Clone(r.KeyBytes)
 			break
@@ -316,12 +320,12 @@ func (s *VersionedStore[K, V]) sweep() error {
 			stale = append(stale, r)
 		}
 	}
-	if err := s.Err(); err != nil {
+	if err := s.rows.Err(); err != nil {
 		return err
 	}
 	s.cursor = next
 	for _, r := range stale {
-		e, err := s.get(r.KeyBytes, r.Key, 0)
+		e, err := s.rows.get(r.KeyBytes, r.Key, 0)
 		if err == nil && e.Exists {
 			err = s.keepVersions(e, s.prune(e.Value.all))
 		}

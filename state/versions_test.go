@@ -136,7 +136,7 @@ func runVersions(t *testing.T, seed uint64) {
 		}
 	}
 	n := 0
-	for row := range s.scan(span{}, false) {
+	for row := range s.rows.scan(span{}, false) {
 		n += len(row.Value.all)
 	}
 	if n > 12*260 {
@@ -180,7 +180,7 @@ func TestDeletedVersionsAreSweptOut(t *testing.T) {
 		b.Apply()
 	}
 	n := 0
-	for range s.scan(span{}, false) {
+	for range s.rows.scan(span{}, false) {
 		n++
 	}
 	if n != 501 {

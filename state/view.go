@@ -22,7 +22,7 @@ func newView[K, V any](sh *Shard, key serde.Serde[K], val serde.Serde[V], topic 
 	if topic == "" {
 		topic = sh.name.store
 	}
-	return view[K, V]{sh, rows[K, V]{key, val, serde.Place{Topic: topic, Key: true}, serde.Place{Topic: topic}, sh.windowed}}
+	return view[K, V]{sh, rows[K, V]{key, val, serde.Place{Topic: topic, Key: true}, serde.Place{Topic: topic}, sh.windowed, unreadable{}}}
 }
 
 // get reads one local key.
@@ -155,4 +155,10 @@ func (v *WindowView[K, V]) Fetch(k K, from, to int64) iter.Seq2[Row[K, V], error
 func (v *WindowView[K, V]) Range(from, to int64) iter.Seq2[Row[K, V], error] {
 	from, to = max(0, from), max(-1, to)
 	return v.view.scan(startSpan(from, max(from-1, to)), false, nil)
+}
+
+// BackwardRange is Range from the last window to the first.
+func (v *WindowView[K, V]) BackwardRange(from, to int64) iter.Seq2[Row[K, V], error] {
+	from, to = max(0, from), max(-1, to)
+	return v.view.scan(startSpan(from, max(from-1, to)), true, nil)
 }

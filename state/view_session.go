@@ -69,3 +69,9 @@ func (v *SessionView[K, V]) Range(from, to int64) iter.Seq2[Row[SessionKey[K], V
 	from, to = max(0, from), max(-1, to)
 	return v.view.scan(startSpan(from, max(from-1, to)), false, nil)
 }
+
+// BackwardRange is Range from the last session to the first.
+func (v *SessionView[K, V]) BackwardRange(from, to int64) iter.Seq2[Row[SessionKey[K], V], error] {
+	from, to = max(0, from), max(-1, to)
+	return v.view.scan(startSpan(from, max(from-1, to)), true, nil)
+}

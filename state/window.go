@@ -166,7 +166,7 @@ func (s *WindowStore[K, V]) fetchTo(enc []byte, k K, from, to int64, yield func(
 		return err
 	}
 	s.poll()
-	if s.dir.keys != nil || s.dir.sought >= soughtEnough {
+	if s.dir.one != nil || s.dir.sought >= soughtEnough {
 		return s.fetchKnown(enc, k, from, to, yield)
 	}
 	p := startSpan(from, to)
@@ -176,7 +176,7 @@ func (s *WindowStore[K, V]) fetchTo(enc []byte, k K, from, to int64, yield func(
 		return err
 	}
 	f := keyFetch[K, V]{it: it, pre: s.pre, enc: enc, from: from, to: to,
-		rows: rows[K, V]{s.key, s.val, s.keyAt, s.valAt, true}}
+		rows: rows[K, V]{s.key, s.val, s.keyAt, s.valAt, true, s.unreadable()}}
 	err = f.run(over, func(r Row[K, V]) bool { return s.hidden(r.Start) || yield(r) })
 	s.dir.sought += f.seeks
 	return firstError(err, it.Close())
@@ -190,11 +190,11 @@ func (s *WindowStore[K, V]) fetchKnown(enc []byte, k K, from, to int64, yield fu
 	}
 	all := make([]Row[K, V], 0, len(starts)) // what the loop writes is not seen
 	for _, start := range starts {
-		e, err := s.get(enc, k, start)
+		e, err := s.reach(enc, k, start)
 		if err != nil {
 			return err
 		}
-		if e.Exists {
+		if e != nil && e.Exists {
 			all = append(all, Row[K, V]{Key: e.Key, KeyBytes: enc, Start: start, Value: e.Value, Time: e.Time})
 		}
 	}

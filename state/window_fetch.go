@@ -35,11 +35,11 @@ func (f *keyFetch[K, V]) run(over changes[K, V], yield func(Row[K, V]) bool) err
 		if verr != nil {
 			return verr
 		}
-		r, rerr := f.rows.row(f.it.Key(), v)
+		r, readable, rerr := f.rows.read(f.it.Key(), v)
 		if rerr != nil {
 			return rerr
 		}
-		if !yield(r) {
+		if readable && !yield(r) {
 			return nil
 		}
 		at, ok, err = f.seek(at + 1)

@@ -201,7 +201,7 @@ func TestWindowModel(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.view()
-			if (m.s.dir.keys != nil) != (seed%2 == 1) {
+			if (m.s.dir.one != nil) != (seed%2 == 1) {
 				t.Error("the directory is there, or is not")
 			}
 			if m.s.live > len(keys)*20 {
