@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"time"
 
@@ -90,9 +91,12 @@ func (l *localRows) Rows(ctx context.Context, r *query.Request) iter.Seq2[query.
 		topic := (*App)(l).placeOf(spec)
 		sources := make([]iter.Seq2[query.Row, error], len(shards))
 		for i, sh := range shards {
-			if sources[i], err = shardRows(sh, spec.Kind, topic, r); err != nil {
+			if sources[i], err = shardRows(sh, spec, topic, r); err != nil {
 				yield(query.Row{}, err)
 				return
+			}
+			if r.Placed {
+				sources[i] = placed(sh, sources[i])
 			}
 		}
 		if len(sources) == 1 {
@@ -179,25 +183,32 @@ var answered = map[engine.StoreKind][]query.Op{
 }
 
 // shardRows reads one partition, in encoded bytes.
-func shardRows(sh *state.Shard, kind engine.StoreKind, topic string, r *query.Request) (iter.Seq2[query.Row, error], error) {
-	if !slices.Contains(answered[kind], r.Op) {
-		return nil, query.Fail(query.CodeBad, "store %q is a %s store, which does not answer %q", r.Store, kind, r.Op)
+func shardRows(sh *state.Shard, spec *engine.StoreSpec, topic string, r *query.Request) (iter.Seq2[query.Row, error], error) {
+	if !slices.Contains(answered[spec.Kind], r.Op) {
+		return nil, query.Fail(query.CodeBad, "store %q is a %s store, which does not answer %q", r.Store, spec.Kind, r.Op)
 	}
 	p := sh.Partition()
-	switch kind {
+	switch spec.Kind {
 	case engine.Window:
 		v := state.ViewWindow(sh, serde.Bytes, serde.Bytes, topic)
-		if r.Op == query.Fetch {
-			return windowRows(p, v.Fetch(r.Key, r.Since, r.Until)), nil
+		switch {
+		case r.Op == query.Fetch:
+			return windowRows(p, spec.WindowEnd, v.Fetch(r.Key, r.Since, r.Until)), nil
+		case r.Backward:
+			return ofKeys(r, windowRows(p, spec.WindowEnd, v.BackwardRange(r.Since, r.Until))), nil
 		}
-		return windowRows(p, v.Range(r.Since, r.Until)), nil
+		return ofKeys(r, windowRows(p, spec.WindowEnd, v.Range(r.Since, r.Until))), nil
 	case engine.Session:
 		v := state.ViewSession(sh, serde.Bytes, serde.Bytes, topic)
-		if r.Op == query.Sessions {
+		switch {
+		case r.Op == query.Sessions:
 			return sessionRows(p, v.Sessions(r.Key, r.Since, r.Until)), nil
+		case r.Backward:
+			return ofKeys(r, sessionRows(p, v.BackwardRange(r.Since, r.Until))), nil
 		}
-		return sessionRows(p, v.Range(r.Since, r.Until)), nil
+		return ofKeys(r, sessionRows(p, v.Range(r.Since, r.Until))), nil
 	}
+	none := func(start int64) int64 { return start }
 	v := state.ViewKeyValue(sh, serde.Bytes, serde.Bytes, topic)
 	switch {
 	case r.Op == query.Get:
@@ -218,14 +229,53 @@ func shardRows(sh *state.Shard, kind engine.StoreKind, topic string, r *query.Re
 		}
 		return indexRows(p, x.Range(bounds(r))), nil
 	case r.Op == query.Prefix && r.Backward:
-		return windowRows(p, v.BackwardPrefix(r.Key)), nil
+		return windowRows(p, none, v.BackwardPrefix(r.Key)), nil
 	case r.Op == query.Prefix:
-		return windowRows(p, v.Prefix(r.Key)), nil
+		return windowRows(p, none, v.Prefix(r.Key)), nil
 	}
 	if r.Backward {
-		return windowRows(p, v.BackwardRange(bounds(r))), nil
+		return windowRows(p, none, v.BackwardRange(bounds(r))), nil
 	}
-	return windowRows(p, v.Range(bounds(r))), nil
+	return windowRows(p, none, v.Range(bounds(r))), nil
+}
+
+// placed yields first where in its changelog the rows stand: rows and position change together, so rows that begin between
+// two looks at the same position are of that one.
+func placed(sh *state.Shard, rows iter.Seq2[query.Row, error]) iter.Seq2[query.Row, error] {
+	const tries = 1000 // of which one fails if a commit is applied just then
+	type place struct {
+		of [16]byte
+		at int64
+	}
+	where := func() place {
+		if pos, ok := sh.Position(); ok {
+			return place{pos.TopicID, pos.Offset}
+		}
+		return place{at: -1}
+	}
+	return func(yield func(query.Row, error) bool) {
+		for range tries {
+			is := where()
+			next, stop := iter.Pull2(rows)
+			row, err, ok := next()
+			if err == nil && where() != is {
+				stop()
+				continue
+			}
+			defer stop()
+			stand := query.Row{At: &is.at, Partition: sh.Partition(), Start: math.MinInt64, End: math.MinInt64}
+			if is.of != [16]byte{} {
+				stand.Of = is.of[:]
+			}
+			more := err != nil || yield(stand, nil)
+			for ok && more {
+				more = yield(row, err)
+				row, err, ok = next()
+			}
+			return
+		}
+		yield(query.Row{}, query.Fail(query.CodeNotReady, "store partition %d is written so fast that no moment of it can be read", sh.Partition()))
+	}
 }
 
 // bounds are the ends of a range; nil for none.
@@ -253,15 +303,30 @@ func indexRows(p int32, rows iter.Seq2[state.IndexRow[[]byte, []byte], error]) i
 	}
 }
 
-// windowRows are those of a window store, or of a key-value store, whose Start is 0.
-func windowRows(p int32, rows iter.Seq2[state.Row[[]byte, []byte], error]) iter.Seq2[query.Row, error] {
+// ofKeys leaves of a window or session store's rows those whose keys lie between the request's.
+func ofKeys(r *query.Request, rows iter.Seq2[query.Row, error]) iter.Seq2[query.Row, error] {
+	if r.From == nil && r.To == nil {
+		return rows
+	}
+	return func(yield func(query.Row, error) bool) {
+		for row, err := range rows {
+			out := bytes.Compare(row.Key, r.From) < 0 || r.To != nil && bytes.Compare(row.Key, r.To) > 0
+			if (err != nil || !out) && !yield(row, err) {
+				return
+			}
+		}
+	}
+}
+
+// windowRows are those of a window store, or of a key-value store, whose Start is 0. end is where a window ends.
+func windowRows(p int32, end func(start int64) int64, rows iter.Seq2[state.Row[[]byte, []byte], error]) iter.Seq2[query.Row, error] {
 	return func(yield func(query.Row, error) bool) {
 		for r, err := range rows {
 			if err != nil {
 				yield(query.Row{}, notReady(err))
 				return
 			}
-			if !yield(query.Row{Key: r.Key, Value: r.Value, Time: r.Time, Start: r.Start, Partition: p}, nil) {
+			if !yield(query.Row{Key: r.Key, Value: r.Value, Time: r.Time, Start: r.Start, End: end(r.Start), Partition: p}, nil) {
 				return
 			}
 		}

@@ -59,7 +59,8 @@ func New(t *Topology, cfg Config) (*App, error) {
 	return a, nil
 }
 
-// Simulate is for package streamstest/cluster, before Run: what it takes belongs to an internal package.
+// Simulate is no part of the API, and not under its promises: it is there for package streamstest/cluster, before Run, and no
+// other program can make what it takes.
 func (a *App) Simulate(s simulation.Seams) { a.seams = s }
 
 // run is Run between its first and its last state.
@@ -79,27 +80,22 @@ func (a *App) run(ctx context.Context) (err error) {
 		a.mu.Lock()
 		a.mu.rt, a.mu.db, a.mu.stop = nil, nil, nil
 		a.mu.Unlock()
-		err = errors.Join(err, db.Close())
+		if closed := db.Close(); closed != nil && !errors.Is(err, db.Err()) {
+			err = errors.Join(err, closed)
+		}
 	}()
-	id, err := db.InstanceID()
-	if err != nil {
-		return err
+	id := a.cfg.InstanceID
+	if id == "" {
+		if id, err = db.InstanceID(); err != nil {
+			return err
+		}
 	}
 	address, deaf, err := a.openQueries(id)
 	if err != nil {
 		return err
 	}
 	defer deaf()
-	rc := runtime.Config{
-		AppID: a.cfg.AppID, Plan: a.topology.plan, DB: db, InstanceID: id, ExactlyOnce: a.cfg.Guarantee == ExactlyOnce,
-		Client:         a.clientOptions(),
-		CommitInterval: a.cfg.CommitInterval, Workers: a.cfg.Workers, ReplicationFactor: -1, MaxSentBytes: a.cfg.MemoryBytes / 4,
-		PurgeInterval: 30 * time.Second, LookInterval: 30 * time.Second, Standbys: a.cfg.Standbys, Rack: a.cfg.Rack, Address: address, AcceptableLag: a.cfg.AcceptableLag, Warmups: a.cfg.Warmups,
-		TransactionTimeout: transactionTimeout, OnError: a.cfg.OnError, IdleAdvance: a.cfg.IdleAdvance, Wrap: a.cfg.Wrap, Meters: a.cfg.MeterProvider, Tracer: a.cfg.TracerProvider, TraceLinks: a.cfg.TraceLinks, Logger: a.cfg.Logger.With("app", a.cfg.AppID), Failpoints: points,
-		LeaveOnStop: func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.mu.leave || a.cfg.LeaveOnStop },
-		OnUp:        func(is bool) { a.up(ctx, is) },
-		Manifest:    a.topology.manifest.encode(), CheckManifest: a.checkManifest,
-	}
+	rc := a.runtimeConfig(ctx, id, address, db, points)
 	if a.tune != nil {
 		a.tune(&rc)
 	}
@@ -109,6 +105,48 @@ func (a *App) run(ctx context.Context) (err error) {
 	rt.SetPaused(a.mu.paused)
 	a.mu.Unlock()
 	return rt.Run(ctx)
+}
+
+// runtimeConfig is what the runtime is told of the application and of this instance.
+func (a *App) runtimeConfig(ctx context.Context, id, address string, db *state.DB, points *failpoint.Set) runtime.Config {
+	return runtime.Config{
+		AppID:         a.cfg.AppID,
+		InstanceID:    id,
+		Address:       address,
+		Rack:          a.cfg.Rack,
+		Plan:          a.topology.plan,
+		Manifest:      a.topology.manifest.encode(),
+		CheckManifest: a.checkManifest,
+		DB:            db,
+		Client:        a.clientOptions(),
+
+		Workers:            a.cfg.Workers,
+		ExactlyOnce:        a.cfg.Guarantee == ExactlyOnce,
+		CommitInterval:     a.cfg.CommitInterval,
+		TransactionTimeout: a.cfg.TransactionTimeout,
+		SessionTimeout:     a.cfg.SessionTimeout,
+		MaxSentBytes:       a.cfg.MemoryBytes / 4,
+		MaxQueuedBytes:     a.cfg.MemoryBytes / 4,
+		ReplicationFactor:  -1,
+		PurgeInterval:      30 * time.Second,
+		LookInterval:       30 * time.Second,
+		StateCleanup:       a.cfg.StateCleanup,
+		IdleAdvance:        a.cfg.IdleAdvance,
+
+		Standbys:      a.cfg.Standbys,
+		AcceptableLag: a.cfg.AcceptableLag,
+		Warmups:       a.cfg.Warmups,
+
+		OnError:     a.cfg.OnError,
+		OnUp:        func(is bool) { a.up(ctx, is) },
+		LeaveOnStop: func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.mu.leave || a.cfg.LeaveOnStop },
+		Wrap:        a.cfg.Wrap,
+		Meters:      a.cfg.MeterProvider,
+		Tracer:      a.cfg.TracerProvider,
+		TraceLinks:  a.cfg.TraceLinks,
+		Logger:      a.cfg.Logger.With("app", a.cfg.AppID),
+		Failpoints:  points,
+	}
 }
 
 // Ready is closed when the instance has joined its group and every task that it was given has its state and runs, for the

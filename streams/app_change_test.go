@@ -183,30 +183,38 @@ func TestInternalTopicOfAnotherShapeIsRefused(t *testing.T) {
 	}
 }
 
-// An instance is abandoned in the middle: its context ends as by a crash, without a commit. Another directory takes over
-// from nothing, and restores all.
 func TestAnotherInstanceTakesOverFromNothing(t *testing.T) {
 	onOurs(t, func(t *testing.T, b *bench) { // takes a session timeout
-		want := map[string]int64{}
-		out := b.results()
-		points := &failpoint.Set{}
-		first := b.start(b.config("first"), points)
-		b.say(want, lines(500, 100)...)
-		out.expect(want)
-		points.Arm(failpoint.OffsetsAdded, 1, func() error { return errCrash })
-		b.say(want, lines(50, 100)...)
-		if err := first.wait(t); !errors.Is(err, errCrash) {
-			t.Fatalf("Run returned %v, want the crash", err)
-		}
-		second := b.start(b.config("second"), nil)
-		out.expect(want)
-		second.ready(t)
-		if n := second.RestoredRecords(); n < int64(len(want)) {
-			t.Errorf("%d records were restored, want all %d at least", n, len(want))
-		}
-		second.stop()
-		if err := second.wait(t); err != nil {
-			t.Fatal(err)
-		}
+		first := b.config("first")
+		first.SessionTimeout = 6 * time.Second
+		b.takesOver(first, b.config("second"))
 	})
+}
+
+// takesOver has an instance abandoned in the middle: its context ends as by a crash, without a commit. Another one takes over, with
+// a directory in which there is nothing, and restores all.
+func (b *bench) takesOver(from, to streams.Config) {
+	t := b.t
+	t.Helper()
+	want := map[string]int64{}
+	out := b.results()
+	points := &failpoint.Set{}
+	first := b.start(from, points)
+	b.say(want, lines(500, 100)...)
+	out.expect(want)
+	points.Arm(failpoint.OffsetsAdded, 1, func() error { return errCrash })
+	b.say(want, lines(50, 100)...)
+	if err := first.wait(t); !errors.Is(err, errCrash) {
+		t.Fatalf("Run returned %v, want the crash", err)
+	}
+	second := b.start(to, nil)
+	out.expect(want)
+	second.ready(t)
+	if n := second.RestoredRecords(); n < int64(len(want)) {
+		t.Errorf("%d records were restored, want all %d at least", n, len(want))
+	}
+	second.stop()
+	if err := second.wait(t); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -58,7 +58,7 @@ func TestZombieThatOnlyPunctuatesIsFenced(t *testing.T) {
 			return nil
 		})
 		app := b.run(ticking(t, b, &ticks), b.config("a"), points)
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		for last := int64(0); last == 0 || lost.Load() == 0 || last <= lost.Load(); {
 			if ctx.Err() != nil {

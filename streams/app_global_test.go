@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/streams"
 )
 
@@ -71,7 +73,7 @@ func (g *globalBench) put(topic string, kv ...string) {
 // results waits for n results.
 func (g *globalBench) results(n int) map[string]string {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(g.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(g.t.Context(), 2*time.Minute)
 	defer cancel()
 	got := map[string]string{}
 	for len(got) < n {
@@ -90,7 +92,7 @@ func (g *globalBench) until(app *running, key, want string) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		e, _, err := view.Get(key)
 		if err == nil && e.Value == want {
@@ -208,6 +210,75 @@ func TestGlobalTableAppliesTheErrorPolicy(t *testing.T) {
 		}
 		if _, ok, err := view.Get("a"); ok || err != nil {
 			t.Errorf("the bad row: %v, %v", ok, err)
+		}
+	})
+}
+
+// A global table whose topic is deleted and made anew has what is in the new one, and nothing else.
+func TestAGlobalTablesTopicIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	onOurs(t, func(t *testing.T, b *bench) {
+		g := newGlobalBench(t, b)
+		g.put(g.names, "1", "first", "2", "second")
+		app := g.run(g.topology, g.config("a"), nil)
+		app.ready(t)
+		g.until(app, "1", "first")
+		b.delete(g.names)
+		b.create(5, g.names)
+		g.put(g.names, "1", "anew")
+		g.until(app, "1", "anew")
+		g.until(app, "2", "")
+		app.stop()
+		if err := app.wait(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// While a global table is loaded anew no record is processed: it would find a part of the table, or nothing.
+func TestRecordsWaitWhileAGlobalTableIsLoadedAnew(t *testing.T) {
+	t.Parallel()
+	onOurs(t, func(t *testing.T, b *bench) {
+		entered, release := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		slow := serde.Of("text", func(dst []byte, v string) ([]byte, error) { return append(dst, v...), nil }, func(data []byte) (string, error) {
+			if string(data) == "anew" {
+				once.Do(func() { close(entered) })
+				<-release
+			}
+			return string(data), nil
+		})
+		g := &globalBench{bench: b, names: "names-" + b.app, store: streams.Store[string, string]{Name: "names"}}
+		b.create(1, g.names)
+		var build streams.Builder
+		names := build.GlobalTable(streams.Topic[string, string]{Name: g.names, Value: slow}, g.store)
+		build.Stream(streams.Topic[string, string]{Name: b.in}).
+			JoinGlobal(names, func(_, v string) (string, bool) { return v, true }, func(_, v, name string) (string, error) { return v + "=" + name, nil }).
+			To(streams.Topic[string, string]{Name: b.out})
+		topology, err := build.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.out = b.client(kgo.ConsumeTopics(b.out), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(100*time.Millisecond))
+		g.put(g.names, "1", "first")
+		app := g.run(topology, g.config("a"), nil)
+		g.put(g.in, "a", "1")
+		if got := g.results(1); got["a"] != "1=first" {
+			t.Fatal(got)
+		}
+		b.delete(g.names)
+		b.create(1, g.names)
+		g.put(g.names, "1", "anew")
+		<-entered
+		g.put(g.in, "b", "1")
+		<-time.After(200 * time.Millisecond) // in which it would be joined with nothing, were it processed
+		close(release)
+		if got := g.results(1); got["b"] != "1=anew" {
+			t.Error(got)
+		}
+		app.stop()
+		if err := app.wait(t); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

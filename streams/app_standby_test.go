@@ -13,7 +13,7 @@ func (r *running) until(t *testing.T, what string, is func([]streams.TaskStatus)
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(30 * time.Second)
+	late := time.After(2 * time.Minute)
 	for !is(r.Tasks()) {
 		select {
 		case <-tick.C:
@@ -102,6 +102,25 @@ func TestTasksMoveWhenTheirStateIsThere(t *testing.T) {
 			if err := app.wait(t); err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+}
+
+// Of a changelog that does not grow nothing ever comes: its copy is there from the beginning, and says so.
+func TestCopiesOfWhatStandsStillAreComplete(t *testing.T) {
+	onOurs(t, func(t *testing.T, b *bench) {
+		cfg := b.config("first")
+		cfg.Standbys = 1
+		first := b.start(cfg, nil)
+		first.ready(t)
+		other := b.config("second")
+		other.Standbys = 1
+		second := b.start(other, nil)
+		for _, app := range []*running{first, second} {
+			app.until(t, "complete copies beside what runs", func(tasks []streams.TaskStatus) bool {
+				copies := count(tasks, func(s streams.TaskStatus) bool { return s.Role == streams.TaskStandby && s.Remaining == 0 })
+				return copies > 0 && copies+runsHere(tasks) == 3
+			})
 		}
 	})
 }

@@ -29,7 +29,9 @@ func TestSuppressionIsRestoredFromItsChangelog(t *testing.T) {
 			}
 		}
 		out := b.results()
-		first := b.run(topology, b.config("a"), nil)
+		cfg := b.config("a")
+		cfg.LeaveOnStop = true
+		first := b.run(topology, cfg, nil)
 		first.ready(t)
 		logged := b.client(kgo.ConsumeTopics(b.app+"-calm-store-changelog"), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))

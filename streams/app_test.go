@@ -179,7 +179,7 @@ func (r *running) wait(t testing.TB) error {
 	t.Helper()
 	select {
 	case <-r.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the application does not end")
 	}
 	return r.err
@@ -192,7 +192,7 @@ func (r *running) ready(t testing.TB) {
 	case <-r.Ready():
 	case <-r.done:
 		t.Fatalf("the application ended: %v", r.err)
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the application does not get ready")
 	}
 }
@@ -229,7 +229,7 @@ func (r *results) read(ctx context.Context) {
 // expect waits until the output equals want, and then a little for what should not come.
 func (r *results) expect(want map[string]int64) {
 	r.b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for r.difference(want) != "" && ctx.Err() == nil {
 		r.read(ctx)
@@ -377,7 +377,7 @@ func (b *bench) life(point string) error {
 	go func() { done <- cmd.Wait() }()
 	select {
 	case err = <-done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		in.Close()
 		<-done
 		return errors.New("the process was not killed")
@@ -631,16 +631,30 @@ func TestMissingSourceTopicIsAnError(t *testing.T) {
 func TestConfigSaysWhatIsWrong(t *testing.T) {
 	good := streams.Config{AppID: "a", Brokers: []string{"localhost:1"}}
 	for field, spoil := range map[string]func(*streams.Config){
-		"AppID":          func(c *streams.Config) { c.AppID = "a/b" },
-		"Brokers":        func(c *streams.Config) { c.Brokers = nil },
-		"Guarantee":      func(c *streams.Config) { c.Guarantee = 7 },
-		"CommitInterval": func(c *streams.Config) { c.CommitInterval = 6 * time.Second },
-		"Workers":        func(c *streams.Config) { c.Workers = -1 },
-		"Standbys":       func(c *streams.Config) { c.Standbys = -1 },
-		"AcceptableLag":  func(c *streams.Config) { c.AcceptableLag = -1 },
-		"Warmups":        func(c *streams.Config) { c.Warmups = -1 },
-		"MemoryBytes":    func(c *streams.Config) { c.MemoryBytes = -1 },
-		"Listen":         func(c *streams.Config) { c.Listen = ":80" },
+		"AppID":              func(c *streams.Config) { c.AppID = "a/b" },
+		"Brokers":            func(c *streams.Config) { c.Brokers = nil },
+		"Guarantee":          func(c *streams.Config) { c.Guarantee = 7 },
+		"CommitInterval":     func(c *streams.Config) { c.CommitInterval = 6 * time.Second },
+		"TransactionTimeout": func(c *streams.Config) { c.TransactionTimeout = time.Millisecond },
+		"Workers":            func(c *streams.Config) { c.Workers = -1 },
+		"Standbys":           func(c *streams.Config) { c.Standbys = -1 },
+		"AcceptableLag":      func(c *streams.Config) { c.AcceptableLag = -1 },
+		"Warmups":            func(c *streams.Config) { c.Warmups = -1 },
+		"MemoryBytes":        func(c *streams.Config) { c.MemoryBytes = -1 },
+		"InstanceID":         func(c *streams.Config) { c.InstanceID = "pod/7" },
+		"SessionTimeout":     func(c *streams.Config) { c.SessionTimeout = time.Millisecond },
+		"Listen":             func(c *streams.Config) { c.Listen = ":80" },
+	} {
+		c := good
+		spoil(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "Config."+field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	for field, spoil := range map[string]func(*streams.Config){ // too much of it
+		"Workers":            func(c *streams.Config) { c.Workers = 1_000_000 },
+		"TransactionTimeout": func(c *streams.Config) { c.TransactionTimeout = 1000 * time.Hour },
+		"SessionTimeout":     func(c *streams.Config) { c.SessionTimeout = 1000 * time.Hour },
 	} {
 		c := good
 		spoil(&c)

@@ -9,7 +9,42 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 )
+
+// wantWork wants a span of each poll that brought a record of the trace, with a link to what it brought, and one of each commit
+// of such, with a link to how it was processed.
+func wantWork(t *testing.T, all []sdk.ReadOnlySpan, b *bench, id string) {
+	t.Helper()
+	processed := map[string]bool{}
+	for _, s := range all {
+		if strings.HasPrefix(s.Name(), "process ") {
+			processed[s.SpanContext().SpanID().String()] = true
+		}
+	}
+	work := map[string]int{}
+	for _, s := range all {
+		name := s.Name()
+		if name != "commit" && !strings.HasPrefix(name, "poll") {
+			continue
+		}
+		work[name]++
+		got := map[string]string{}
+		for _, a := range s.Attributes() {
+			got[string(a.Key)] = a.Value.Emit()
+		}
+		kind := map[bool]string{true: "settle", false: "receive"}[name == "commit"]
+		if s.SpanKind() != trace.SpanKindClient || s.Parent().IsValid() || got["messaging.operation.type"] != kind || got["messaging.consumer.group.name"] != b.app {
+			t.Errorf("span %q of kind %v has %v", name, s.SpanKind(), got)
+		}
+		if len(s.Links()) != 1 || s.Links()[0].SpanContext.TraceID().String() != id || (name == "commit") != processed[s.Links()[0].SpanContext.SpanID().String()] {
+			t.Errorf("span %q has links %v", name, s.Links())
+		}
+	}
+	if n := work["commit"]; n < 1 || n > 2 || work["poll "+b.in] != 1 || work["poll "+b.app+"-counts-repartition"] != 1 || len(work) != 3 {
+		t.Errorf("work has the spans %v, want one of each poll, and one or two commits", work)
+	}
+}
 
 // A sampled line is one trace to the count of its word, over the log and the repartition topic.
 func TestATraceIsWhole(t *testing.T) {
@@ -22,7 +57,7 @@ func TestATraceIsWhole(t *testing.T) {
 		const id, producer = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 		line := &kgo.Record{Topic: b.in, Key: []byte("k"), Value: []byte("word"),
 			Headers: []kgo.RecordHeader{{Key: "traceparent", Value: []byte("00-" + id + "-" + producer + "-01")}}}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		if err := b.client().ProduceSync(ctx, line).FirstErr(); err != nil {
 			t.Fatal(err)
@@ -60,5 +95,6 @@ func TestATraceIsWhole(t *testing.T) {
 		if want := "send process send process"; strings.Join(way, " ") != want || at != producer {
 			t.Errorf("from the result back: %q to %s, want %q to %s", way, at, want, producer)
 		}
+		wantWork(t, spans.Ended(), b, id)
 	})
 }

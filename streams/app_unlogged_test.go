@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/leatstream/leat/internal/txnclient"
 	"github.com/leatstream/leat/streams"
 	"github.com/leatstream/leat/streams/internal/failpoint"
 )
@@ -22,7 +23,7 @@ func (b *bench) sayKey(key string, end kgo.TransactionEndTry) {
 	if err == nil {
 		err = cl.ProduceSync(b.t.Context(), &kgo.Record{Key: []byte(key), Value: []byte("x")}).FirstErr()
 	}
-	if err = errors.Join(err, cl.EndTransaction(b.t.Context(), end)); err != nil {
+	if err = errors.Join(err, txnclient.End(b.t.Context(), cl, end)); err != nil {
 		b.t.Fatal(err)
 	}
 }

@@ -60,11 +60,11 @@ func (a *Async) fill(b *Builder) {
 func (s *KStream[K, V]) MapAsync[R any](how Async, f func(context.Context, K, V) (R, error)) *KStream[K, R] {
 	b := s.b
 	how.fill(b)
-	key := serdeFor(b, s.key, nil, fmt.Sprintf("the key of MapAsync %q (see WithSerdes)", how.Name))
-	val := serdeFor(b, s.val, nil, fmt.Sprintf("the value of MapAsync %q (see WithSerdes)", how.Name))
+	key := serdeFor(b, s.key, nil, fmt.Sprintf("the key of MapAsync %q"+onTheWay, how.Name))
+	val := serdeFor(b, s.val, nil, fmt.Sprintf("the value of MapAsync %q"+onTheWay, how.Name))
 	out := s.values[R]("KSTREAM-MAPASYNC-")
 	out.raw = nil
-	store := Store[int64, *asyncCall[K, V]]{Name: how.Name, Key: serde.Int64, Value: asyncSerde[K, V]{key, val}}
+	store := rowStore[int64, *asyncCall[K, V]]{Name: how.Name, Key: serde.Int64, Value: asyncSerde[K, V]{key, val}}
 	if b.store(how.Name) != nil {
 		b.mistake("MapAsync %q needs a store of its own, but there is one of that name", how.Name)
 	}

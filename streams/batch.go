@@ -18,7 +18,8 @@ import (
 const batchMost = 1 << 20
 
 // Batch collects the values of each key, and passes them on together: n of them, or those that there are when wait has
-// passed on the wall clock since the first. A batch has the time of its latest record, and no headers. What waits is kept
+// passed on the wall clock since the first. A batch has the time of its latest record, and no headers but a trace's: it goes on
+// from the record that fills it, with links to the others of it that are sampled. What waits is kept
 // in a store, so that each value is in one batch, whatever crashes; name is the node's and the store's. Records with a null
 // key are dropped and counted. If the key may have changed, a repartition comes before.
 //
@@ -33,12 +34,12 @@ func Batch[K, V any](s *KStream[K, V], name string, n int, wait time.Duration) *
 	case b.store(name) != nil:
 		b.mistake("Batch %q needs a store of its own, but there is one of that name", name)
 	}
-	val := serdeFor(b, s.val, nil, fmt.Sprintf("the value of Batch %q (see WithSerdes)", name))
+	val := serdeFor(b, s.val, nil, fmt.Sprintf("the value of Batch %q"+onTheWay, name))
 	number := b.g.Next("KSTREAM-BATCH-")
-	d := declareStore(b, Store[K, batchOf[V]]{Name: name, Value: batchSerde[V]{val}}, s.key, nil)
+	d := declareStore(b, rowStore[K, batchOf[V]]{Name: name, Value: batchSerde[V]{val}}, s.key, nil)
 	in := s
 	if s.rekeyed {
-		in = s.byKey(name, d)
+		in = byKey(s, name, d)
 	}
 	out := &KStream[K, []V]{b: b, node: b.g.Add(graph.Processor, number, in.node), out: &stage[K, []V]{}, key: in.key}
 	d.use(out.node)
@@ -61,7 +62,11 @@ func Batch[K, V any](s *KStream[K, V], name string, n int, wait time.Duration) *
 type batchOf[V any] struct {
 	since  int64 // wall-clock time of the first, in milliseconds
 	values []V
+	traces []engine.Mark // of those records that are sampled, batchTraces at most
 }
+
+// batchTraces bounds the records of a batch whose contexts are kept: as many as a span gets links.
+const batchTraces = 32
 
 // batchNode is a Batch in one task.
 type batchNode[K, V any] struct {
@@ -107,6 +112,7 @@ func (n *batchNode[K, V]) process(c *cursor, k K, v V) error {
 	}
 	at := c.Time
 	waiting := e.Value
+	mark, sampled := c.Trace.Mark(c, c.Time)
 	if e.Exists {
 		at = max(at, e.Time)
 	} else {
@@ -118,6 +124,9 @@ func (n *batchNode[K, V]) process(c *cursor, k K, v V) error {
 			return storeFailed(c, n.node, err)
 		}
 		waiting.values = append(waiting.values, v)
+		if sampled && len(waiting.traces) < batchTraces {
+			waiting.traces = append(waiting.traces, mark)
+		}
 		if err := n.st.Set(e, waiting, at); err != nil {
 			return storeFailed(c, n.node, err)
 		}
@@ -129,15 +138,17 @@ func (n *batchNode[K, V]) process(c *cursor, k K, v V) error {
 			return storeFailed(c, n.node, err)
 		}
 	}
-	return n.pass(c, k, append(slices.Clone(waiting.values), v), at)
+	return n.pass(c, k, append(slices.Clone(waiting.values), v), waiting.traces, at)
 }
 
 // pass passes a batch on.
-func (n *batchNode[K, V]) pass(c *cursor, k K, values []V, at int64) error {
+func (n *batchNode[K, V]) pass(c *cursor, k K, values []V, traces []engine.Mark, at int64) error {
 	was, headers := c.Time, c.Headers
-	c.Time, c.Headers = at, nil
+	context, links := c.Trace.Of(headers, traces)
+	c.Time, c.Headers = at, context
 	err := n.next(c, k, values)
 	c.Time, c.Headers = was, headers
+	c.Trace.Again(links)
 	return err
 }
 
@@ -168,11 +179,11 @@ func (n *batchNode[K, V]) due(now int64) error {
 		if !e.Exists || e.Value.since != d.since {
 			continue
 		}
-		values, at := slices.Clone(e.Value.values), e.Time
+		values, traces, at := slices.Clone(e.Value.values), e.Value.traces, e.Time
 		if err := n.st.Remove(e, at); err != nil {
 			return storeFailed(c, n.node, err)
 		}
-		if err := n.pass(c, d.key, values, at); err != nil {
+		if err := n.pass(c, d.key, values, traces, at); err != nil {
 			return err
 		}
 	}
@@ -180,16 +191,31 @@ func (n *batchNode[K, V]) due(now int64) error {
 	return nil
 }
 
-// batchSerde writes what waits into its store: a version, since, and the values, each with its length; that of null is -1.
+// batchSerde writes what waits into its store: a version, since, in version 2 the contexts, and the values, each with its
+// length; that of null is -1. Without contexts it is version 1, which has them nowhere.
 type batchSerde[V any] struct{ val serde.Serde[V] }
 
-const batchVersion = 1
+const (
+	batchVersion       = 1
+	batchTracedVersion = 2
+)
 
 var errBadBatch = errors.New("not a batch")
 
 func (s batchSerde[V]) Append(dst []byte, at serde.Place, b batchOf[V]) ([]byte, error) {
-	dst = append(dst, batchVersion)
-	dst = binary.AppendVarint(dst, b.since)
+	if len(b.traces) == 0 {
+		dst = binary.AppendVarint(append(dst, batchVersion), b.since)
+	} else {
+		dst = binary.AppendVarint(append(dst, batchTracedVersion), b.since)
+		var err error
+		marks := make([]byte, 0, len(b.traces)*markSize)
+		for _, m := range b.traces {
+			if marks, err = (markSerde{}).Append(marks, at, m); err != nil {
+				return nil, err
+			}
+		}
+		dst = appendField(dst, marks)
+	}
 	buf := make([]byte, 0, 64)
 	for _, v := range b.values {
 		enc, err := s.val.Append(buf[:0], at, v)
@@ -203,10 +229,24 @@ func (s batchSerde[V]) Append(dst []byte, at serde.Place, b batchOf[V]) ([]byte,
 
 func (s batchSerde[V]) Decode(at serde.Place, data []byte) (b batchOf[V], err error) {
 	r := fieldReader{data: data}
-	if r.byte() != batchVersion {
+	version := r.byte()
+	if version != batchVersion && version != batchTracedVersion {
 		return b, errBadBatch
 	}
 	b.since = r.varint()
+	if version == batchTracedVersion {
+		marks := r.field()
+		if r.bad || len(marks)%markSize != 0 || len(marks) > batchTraces*markSize {
+			return b, errBadBatch
+		}
+		for ; len(marks) > 0; marks = marks[markSize:] {
+			m, err := markSerde{}.Decode(at, marks[:markSize])
+			if err != nil {
+				return b, err
+			}
+			b.traces = append(b.traces, m)
+		}
+	}
 	for len(r.data) > 0 {
 		enc := r.field()
 		if r.bad {

@@ -84,7 +84,8 @@ func (t *Topology) Mermaid() string { return t.picture.Mermaid() }
 // Internal topics stand without the application's id.
 func (t *Topology) JSON() string { return t.picture.JSON() }
 
-// Engine is for package streamstest: what it returns belongs to an internal package.
+// Engine is no part of the API, and not under its promises: it is there for package streamstest, and what it returns belongs
+// to an internal package.
 func (t *Topology) Engine() *engine.Plan { return t.plan }
 
 // mistake collects an error at the caller's line: the first one outside this package.

@@ -45,7 +45,7 @@ func (c *CogroupedKStream[K, A]) Cogroup[V any](other *KGroupedStream[K, V], add
 func (p *cogroupInput[K, V, A]) key() serde.Serde[K] { return p.g.s.key }
 
 func (p *cogroupInput[K, V, A]) ready(d *storeDef) *graph.Node {
-	p.in = p.g.ready(d)
+	p.in = ready(p.g, d)
 	return p.in.node
 }
 
@@ -105,7 +105,7 @@ func (c *CogroupedKStream[K, A]) keySerde() serde.Serde[K] {
 
 // Aggregate folds the streams into one table. See KGroupedStream.Aggregate.
 func (c *CogroupedKStream[K, A]) Aggregate(into Store[K, A], zero func() A) *KTable[K, A] {
-	d := declareStore(c.b, into, c.keySerde(), nil)
+	d := declareStore(c.b, rowStore[K, A](into), c.keySerde(), nil)
 	parts, merged := c.nodes(d)
 	out := &KTable[K, A]{b: c.b, node: merged, out: &stage[K, change[A]]{}}
 	out.kept(d)

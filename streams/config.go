@@ -2,6 +2,7 @@ package streams
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/leatstream/leat/streams/internal/runtime"
 )
 
 // Guarantee says how often a record takes effect when instances crash.
@@ -24,7 +27,8 @@ type Guarantee int
 const (
 	// ExactlyOnce is the zero value: results, state and positions change together, in one Kafka transaction per commit.
 	ExactlyOnce Guarantee = iota
-	// AtLeastOnce is the same loop without transactions: after a crash the records since the last commit take effect again.
+	// AtLeastOnce is the same loop without transactions: after a crash the records since the last commit take effect again. An
+	// instance that does not reach the brokers for half of Config.SessionTimeout begins again from its last commit.
 	AtLeastOnce
 )
 
@@ -39,8 +43,13 @@ func (g Guarantee) String() string {
 	return fmt.Sprintf("Guarantee(%d)", int(g))
 }
 
-// transactionTimeout is what the brokers are told: an open transaction of an instance that died is aborted after it.
 const transactionTimeout = 10 * time.Second
+
+// leastSession leaves time for heartbeats on a machine that is busy; longest is what Kafka's protocol has room for, in whole days.
+const (
+	leastSession = time.Second
+	longest      = 24 * 24 * time.Hour
+)
 
 // Config says how an application runs. AppID and Brokers are required; every other zero value is a good default.
 type Config struct {
@@ -55,12 +64,28 @@ type Config struct {
 	// StateDir is where state is kept, in a directory named AppID within it; one process at a time may use that. Empty:
 	// .leat/state in the working directory. Keep it over restarts: it holds the instance's identity, too.
 	StateDir string
+	// StateCleanup is the age at which the state of a task that another instance has by now is removed from StateDir: the time
+	// since it was last written or, as far as this process has seen, used here. What a task of this instance has, or a copy
+	// that it keeps, is never removed, nor what no changelog can bring back; and nothing before the instance has run for ten
+	// minutes. 0: 24 h, as long as the brokers keep deletes in a changelog (delete.retention.ms): older state would be
+	// rebuilt anyway if the task came back. Negative: it stays for ever.
+	StateCleanup time.Duration
+	// InstanceID names this instance among those of the application, as its pod does: under it an instance that died comes back
+	// to its tasks at once, although its StateDir is gone. Of two that run under one name one ends with an error.
+	// Letters, digits, '.', '_' and '-', at most 100 bytes. Empty: a random one, kept in StateDir.
+	InstanceID string
+	// SessionTimeout is how long the others wait for an instance that has died, or was stopped to come back, before they take its
+	// tasks. 0: 45 s. The brokers bound it: by default Kafka's take no less than 6 s.
+	SessionTimeout time.Duration
 	// Guarantee is ExactlyOnce if left out.
 	Guarantee Guarantee
 	// CommitInterval is how often results become visible and positions permanent. 0: 100 ms. Longer intervals write less
-	// where keys repeat. Exactly once, at most 5 s: half of what a transaction may take.
+	// where keys repeat. Exactly once, at most half of TransactionTimeout.
 	CommitInterval time.Duration
-	// Workers is the number of goroutines that process, each a member of the group of its own. 0: 1.
+	// TransactionTimeout is when the brokers abort a transaction: one of an instance that died, which readers of committed records
+	// wait for, or one in which a function took too long with a record. 0: 10 s. The brokers bound it (transaction.max.timeout.ms).
+	TransactionTimeout time.Duration
+	// Workers is the number of goroutines that process, each a member of the group of its own. 0: 1; at most 1000.
 	Workers int
 	// Standbys is the number of further copies of each task's state, kept by other instances: the task of an instance that
 	// dies goes to one of them, which has next to nothing to replay. The instance that leads the group decides, so all of
@@ -74,11 +99,12 @@ type Config struct {
 	AcceptableLag int64
 	// Warmups bounds the tasks that are copied at one time so that they can move. 0: 2.
 	Warmups int
-	// MemoryBytes bounds caches, memtables and block cache of this instance. 0: a quarter of GOMEMLIMIT, or of the
+	// MemoryBytes bounds caches, memtables and block cache of this instance; records on their way, and what the garbage collector
+	// has not got yet, come on top: set GOMEMLIMIT for the process. 0: a quarter of GOMEMLIMIT, or of the
 	// machine's memory, at least 256 MiB.
 	MemoryBytes int64
 	// LeaveOnStop gives the instance's partitions to the others at once when it stops. Left out, a stopped instance stays a
-	// member until its session has timed out (45 s), and comes back within that without a rebalance.
+	// member until its session has timed out (SessionTimeout), and comes back within that without a rebalance.
 	LeaveOnStop bool
 	// IdleAdvance lets stream time go on while no records come, so that windows close when traffic stops: once nothing has come
 	// to a task for so long and its partitions are read to their ends, its stream time is the wall clock's less that, and so
@@ -113,7 +139,8 @@ type Config struct {
 	// TraceLinks has the span of each record begin a trace of its own, with a link to the span that sent the record. Left out,
 	// it is that span's child, so that a trace shows the record's whole way.
 	TraceLinks bool
-	// Logger gets what the application has to say. Nil: nothing is logged.
+	// Logger gets what the application has to say. Nil: slog.Default() gets its warnings and errors, as when it waits for
+	// brokers; slog.New(slog.DiscardHandler) silences it.
 	Logger *slog.Logger
 }
 
@@ -126,17 +153,25 @@ func (c Config) Validate() error {
 		return fmt.Errorf("Config.AppID has %d bytes, at most 100", len(c.AppID))
 	case !validName(c.AppID):
 		return fmt.Errorf("Config.AppID %q: only letters, digits, '.', '_' and '-', and not '.' or '..'", c.AppID)
+	case len(c.InstanceID) > 100:
+		return fmt.Errorf("Config.InstanceID has %d bytes, at most 100", len(c.InstanceID))
+	case c.InstanceID != "" && !validName(c.InstanceID):
+		return fmt.Errorf("Config.InstanceID %q: only letters, digits, '.', '_' and '-', and not '.' or '..'", c.InstanceID)
+	case c.SessionTimeout != 0 && (c.SessionTimeout < leastSession || c.SessionTimeout > longest):
+		return fmt.Errorf("Config.SessionTimeout is %s, want 0 (45 s) or between %s and %s", c.SessionTimeout, leastSession, longest)
 	case len(c.Brokers) == 0 && len(c.Client) == 0:
 		return errors.New("Config.Brokers is empty: name at least one broker, host:port")
 	case c.Guarantee != ExactlyOnce && c.Guarantee != AtLeastOnce:
 		return fmt.Errorf("Config.Guarantee is %s, want ExactlyOnce or AtLeastOnce", c.Guarantee)
 	case c.CommitInterval < 0:
 		return fmt.Errorf("Config.CommitInterval is %s, want 0 (100 ms) or more", c.CommitInterval)
-	case c.Guarantee == ExactlyOnce && c.CommitInterval > transactionTimeout/2:
+	case c.TransactionTimeout != 0 && (c.TransactionTimeout < leastSession || c.TransactionTimeout > longest):
+		return fmt.Errorf("Config.TransactionTimeout is %s, want 0 (10 s) or between %s and %s", c.TransactionTimeout, leastSession, longest)
+	case c.Guarantee == ExactlyOnce && c.CommitInterval > cmp.Or(c.TransactionTimeout, transactionTimeout)/2:
 		return fmt.Errorf("Config.CommitInterval is %s, at most %s exactly once: the brokers abort a transaction that takes %s",
-			c.CommitInterval, transactionTimeout/2, transactionTimeout)
-	case c.Workers < 0:
-		return fmt.Errorf("Config.Workers is %d, want 0 (1) or more", c.Workers)
+			c.CommitInterval, cmp.Or(c.TransactionTimeout, transactionTimeout)/2, cmp.Or(c.TransactionTimeout, transactionTimeout))
+	case c.Workers < 0 || c.Workers > runtime.MaxWorkers:
+		return fmt.Errorf("Config.Workers is %d, want 0 (1) to %d", c.Workers, runtime.MaxWorkers)
 	case c.Standbys < 0:
 		return fmt.Errorf("Config.Standbys is %d, want 0 or more", c.Standbys)
 	case c.AcceptableLag < 0:
@@ -158,6 +193,8 @@ func (c Config) withDefaults() Config {
 	if c.CommitInterval == 0 {
 		c.CommitInterval = 100 * time.Millisecond
 	}
+	c.TransactionTimeout = cmp.Or(c.TransactionTimeout, transactionTimeout)
+	c.StateCleanup = cmp.Or(c.StateCleanup, 24*time.Hour)
 	if c.Workers == 0 {
 		c.Workers = 1
 	}
@@ -171,10 +208,23 @@ func (c Config) withDefaults() Config {
 		c.MemoryBytes = max(256<<20, memoryLimit()/4)
 	}
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
+		c.Logger = slog.New(warnings{slog.Default().Handler()})
 	}
 	return c
 }
+
+// warnings passes on warnings and errors.
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
+}
+
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
 
 func validName(s string) bool {
 	for _, r := range s {

@@ -52,7 +52,8 @@ type CountWindowedKStream[K, V any] struct {
 
 // WindowedByCount parts each group by the number of its records. Records with a null key or a null value are dropped and
 // counted; they have no number.
-func (g *KGroupedStream[K, V]) WindowedByCount(w CountWindow) *CountWindowedKStream[K, V] {
+func (g *KGroupedStream[K, V]) WindowedByCount[W CountWindow](window W) *CountWindowedKStream[K, V] {
+	w := CountWindow(window)
 	if err := w.check(); err != nil {
 		g.s.b.mistake("WindowedByCount: %w", err)
 		w = CountWindows(1)
@@ -61,15 +62,19 @@ func (g *KGroupedStream[K, V]) WindowedByCount(w CountWindow) *CountWindowedKStr
 }
 
 // Count passes on the number of records, the size, each time that a window is full.
-func (w *CountWindowedKStream[K, V]) Count(into Store[K, int64]) *KStream[K, int64] {
-	return countAggregate(w, into, func(*graph.Node) step[K, V, int64] {
+func (w *CountWindowedKStream[K, V]) Count[S Store[K, int64]](into S) *KStream[K, int64] {
+	return countAggregate(w, Store[K, int64](into), func(*graph.Node) step[K, V, int64] {
 		return func(_ *cursor, _ K, _ V, n int64, _ bool) (int64, bool, error) { return n + 1, true, nil }
 	})
 }
 
 // Reduce makes one value of each window: the first as it is, then f of the value so far and the next. Of a stream of *V a nil
 // begins anew, and in the end is no result.
-func (w *CountWindowedKStream[K, V]) Reduce(into Store[K, V], f func(V, V) (V, error)) *KStream[K, V] {
+func (w *CountWindowedKStream[K, V]) Reduce[S Store[K, V]](into S, f func(V, V) (V, error)) *KStream[K, V] {
+	return countReduce(w, Store[K, V](into), f)
+}
+
+func countReduce[K, V any](w *CountWindowedKStream[K, V], into Store[K, V], f func(V, V) (V, error)) *KStream[K, V] {
 	if into.Value == nil {
 		into.Value = w.g.s.val
 	}
@@ -91,10 +96,10 @@ func countAggregate[K, V, A any](w *CountWindowedKStream[K, V], into Store[K, A]
 		b.mistake("store %q is of versions, but count windows have none", into.Name)
 	}
 	val := serdeFor(b, into.Value, nil, fmt.Sprintf("the value of store %q", into.Name))
-	d := declareStore(b, Store[K, *counted[A]]{Name: into.Name, Key: into.Key, Value: serde.Serde[*counted[A]](countedSerde[A]{val}),
+	d := declareStore(b, rowStore[K, *counted[A]]{Name: into.Name, Key: into.Key, Value: serde.Serde[*counted[A]](countedSerde[A]{val}),
 		InMemory: into.InMemory, NoChangelog: into.NoChangelog, MaxEntries: into.MaxEntries, TTL: into.TTL, TTLClock: into.TTLClock,
 		Changelog: into.Changelog}, w.g.s.key, nil)
-	in := w.g.ready(d)
+	in := ready(w.g, d)
 	out := &KStream[K, A]{b: b, node: b.g.Add(graph.Processor, name, in.node), out: &stage[K, A]{}, key: in.key, val: val, raw: in.raw}
 	d.own(b, out.node)
 	key, _ := d.spec.Key.(serde.Serde[K])

@@ -14,7 +14,11 @@ import (
 // A record that is older than Retention, measured by the latest time that has come here, is dropped as late: whether it
 // is a duplicate is no longer known. Ids are compared within a partition: where records of one id may lie on several,
 // give them the id as key and Repartition before.
-func (s *KStream[K, V]) Deduplicate(into WindowStore[string, time.Time], id func(K, V) string) *KStream[K, V] {
+func (s *KStream[K, V]) Deduplicate[S WindowStore[string, time.Time]](into S, id func(K, V) string) *KStream[K, V] {
+	return deduplicate(s, WindowStore[string, time.Time](into), id)
+}
+
+func deduplicate[K, V any](s *KStream[K, V], into WindowStore[string, time.Time], id func(K, V) string) *KStream[K, V] {
 	b := s.b
 	out := s.same("KSTREAM-DEDUPLICATE-")
 	window := into.Retention

@@ -68,7 +68,7 @@ type Store[K, V any] struct {
 	Changelog map[string]string
 	// Traced keeps with each row the span's context of the record that wrote it, if it was sampled (Config.TracerProvider): what
 	// is later made of the row has a link to that span. The contexts are in a store of their own, <Name>-traces, of the last
-	// 10,000 in each partition, with a changelog.
+	// 10,000 in each partition, with a changelog; of a global table in memory.
 	Traced bool
 	// Indexes are secondary indexes: see [Index].
 	Indexes []StoreIndex[K, V]

@@ -8,4 +8,8 @@
 // Every function that is given to an operator runs on its task's goroutine: within a task, one at a time, in order. It
 // sees the key first, then the values. A function that fails or panics, like bytes that do not decode, is a
 // [RecordError], which Config.OnError decides on. See docs/semantics.md for what each operator does to a record.
+//
+// Methods such as ToTable[S Store[K, V]](into S) have a type parameter that can be one type only, and is never written: the
+// compiler makes a method that has type parameters where it is called, and every other one for each type of handle that a
+// program has, with all that it leads to. A stream that becomes no table is compiled without tables.
 package streams

@@ -12,9 +12,25 @@ import (
 // -1: of a table's update at the commit Store names the table's store, Key is the row's, and Topic and Partition are its
 // changelog's, if it has one; in a punctuator Topic is empty and Partition -1. While a store is restored, Store names it, and
 // the rest is about the changelog's record. Attempt counts from 1. Err is the cause; of a panic it is a [PanicError].
+//
+//	Node, Task    string
+//	Phase         Phase // text: "decode", "process", "encode", "timestamp", "produce"
+//	Store, Topic  string
+//	Partition     int32
+//	Offset        int64
+//	Key, Value    []byte
+//	Attempt       int
+//	Err           error
+//
+// It is used by its pointer, *RecordError, which is an error.
 type RecordError = engine.RecordError
 
 // PanicError is the cause of a RecordError when a function of the topology panicked. Stack is the goroutine's, as text.
+//
+//	Value any
+//	Stack []byte
+//
+// It is used by its pointer, *PanicError, which is an error.
 type PanicError = engine.PanicError
 
 // Decision is what Config.OnError answers. The zero value is [Fail].

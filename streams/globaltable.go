@@ -31,9 +31,12 @@ func (b *Builder) GlobalTable[K, V any](t Topic[K, V], into Store[K, V]) *Global
 	if !ok {
 		return &GlobalKTable[K, V]{b: b, key: t.Key, val: t.Value}
 	}
+	traced := into.Traced
+	into.Traced = false // it has no store beside it
 	table := b.Table(t, into)
 	d := b.store(into.Name)
 	d.global(t.Name, table.node)
+	d.spec.Traced = traced
 	return &GlobalKTable[K, V]{b: b, def: d, key: table.key, val: table.val}
 }
 
@@ -50,9 +53,12 @@ func (b *Builder) GlobalStore[K, V any](t Topic[K, V], into Store[K, V], open fu
 	read := &stage[K, V]{}
 	def, key, val := addSource(b, t, nil, read, false, nil)
 	node := b.g.Add(graph.Processor, b.g.Next("KTABLE-SOURCE-"), def.node)
-	d := declareStore(b, into, key, val)
+	traced := into.Traced
+	into.Traced = false
+	d := declareStore(b, rowStore[K, V](into), key, val)
 	d.own(b, node)
 	d.global(t.Name, node)
+	d.spec.Traced = traced
 	read.to(node, func(o *opening) fn[K, V] {
 		none := func(Record[struct{}, struct{}]) error { return nil }
 		return openProcessor(o, node, none, func(t *Task, _ Emit[struct{}, struct{}]) (Processor[K, V], error) { return open(t) }, new(outputs))
@@ -68,8 +74,6 @@ func globalTopic[K, V any](b *Builder, t Topic[K, V], into Store[K, V]) (Topic[K
 		b.mistake("global table %q reads one topic: leave Topic.Also and Topic.Pattern empty", into.Name)
 	case into.MaxEntries != 0 || into.TTL != 0:
 		b.mistake("global table %q is its topic, whole: leave MaxEntries and TTL out", into.Name)
-	case into.Traced:
-		b.mistake("global table %q leaves out Traced: every instance has the table, and none of them writes with it", into.Name)
 	case b.store(into.Name) != nil:
 		b.mistake("store %q is declared before its global table: a global table has a store of its own", into.Name)
 	default:
@@ -97,6 +101,8 @@ type globalRows[K, V any] struct {
 	key   serde.Serde[K]
 	at    serde.Place
 	slots *engine.Slots
+	marks *marks // nil: it is not traced
+	cur   *cursor
 	rows  map[string]globalRow[V]
 	buf   []byte
 }
@@ -104,6 +110,7 @@ type globalRows[K, V any] struct {
 type globalRow[V any] struct {
 	v      V
 	has    bool
+	at     int64
 	number uint32
 	slot   int
 }
@@ -127,7 +134,8 @@ func openGlobal[K, V any](o *opening, d *storeDef, key serde.Serde[K], val serde
 		return out
 	}
 	out.view = state.ViewKeyValue(sh, key, val, out.at.Topic)
-	out.slots = env.Globals.Of(name)
+	out.slots, out.cur = env.Globals.Of(name), o.task.Cursor()
+	out.marks = globalMarks(o.task, []*engine.StoreSpec{d.spec}, name)
 	return out
 }
 
@@ -147,6 +155,7 @@ func (g *globalRows[K, V]) encode(k K) (enc []byte, err error) {
 func (g *globalRows[K, V]) read(enc []byte, k K) (v V, ok bool, err error) {
 	r, known := g.rows[string(enc)]
 	if known && r.number == g.slots.Number(r.slot) {
+		g.link(enc, k, &r)
 		return r.v, r.has, nil
 	}
 	r.slot = g.slots.Slot(enc)
@@ -155,12 +164,20 @@ func (g *globalRows[K, V]) read(enc []byte, k K) (v V, ok bool, err error) {
 	if err != nil {
 		return v, false, err
 	}
-	r.v, r.has = row.Value, has
+	r.v, r.has, r.at = row.Value, has, row.Time
 	if !known && len(g.rows) >= globalRowsMost {
 		clear(g.rows)
 	}
 	g.rows[string(enc)] = r
+	g.link(enc, k, &r)
 	return r.v, r.has, nil
+}
+
+// link links what is made now to the record that wrote a row.
+func (g *globalRows[K, V]) link(enc []byte, k K, r *globalRow[V]) {
+	if g.marks != nil && r.has && g.cur.Trace.Wants(g.cur) {
+		g.marks.link(g.cur, markKey(g.marks, g.key, enc, k, 0), r.at)
+	}
 }
 
 // find gives the row of a key for a join: under the error policy, as the key may not encode.

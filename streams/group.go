@@ -34,15 +34,15 @@ func (g *KGroupedStream[K, V]) Named(name string) *KGroupedStream[K, V] {
 }
 
 // ready is the stream whose records lie where their keys belong.
-func (g *KGroupedStream[K, V]) ready(d *storeDef) *KStream[K, V] {
+func ready[K, V any](g *KGroupedStream[K, V], d *storeDef) *KStream[K, V] {
 	if !g.s.rekeyed {
 		return g.s
 	}
 	if g.name == "" {
-		return g.s.byKey(d.spec.Name, d)
+		return byKey(g.s, d.spec.Name, d)
 	}
 	if g.shared == nil {
-		g.shared = g.s.byKey(g.name, d)
+		g.shared = byKey(g.s, g.name, d)
 		return g.shared
 	}
 	for range 3 {
@@ -52,15 +52,19 @@ func (g *KGroupedStream[K, V]) ready(d *storeDef) *KStream[K, V] {
 }
 
 // Count counts the records of each key.
-func (g *KGroupedStream[K, V]) Count(into Store[K, int64]) *KTable[K, int64] {
-	return aggregate(g, into, "KSTREAM-AGGREGATE-", func(*graph.Node, *state.KeyValueStore[K, int64]) step[K, V, int64] {
+func (g *KGroupedStream[K, V]) Count[S Store[K, int64]](into S) *KTable[K, int64] {
+	return aggregate(g, Store[K, int64](into), "KSTREAM-AGGREGATE-", func(*graph.Node, *state.KeyValueStore[K, int64]) step[K, V, int64] {
 		return func(_ *cursor, _ K, _ V, n int64, _ bool) (int64, bool, error) { return n + 1, true, nil }
 	})
 }
 
 // Reduce keeps one value per key: the first as it is, then f of the value so far and the next. Of a stream of *V an f
 // that returns nil deletes.
-func (g *KGroupedStream[K, V]) Reduce(into Store[K, V], f func(V, V) (V, error)) *KTable[K, V] {
+func (g *KGroupedStream[K, V]) Reduce[S Store[K, V]](into S, f func(V, V) (V, error)) *KTable[K, V] {
+	return reduce(g, Store[K, V](into), f)
+}
+
+func reduce[K, V any](g *KGroupedStream[K, V], into Store[K, V], f func(V, V) (V, error)) *KTable[K, V] {
 	null := nullTest[V]()
 	if into.Value == nil {
 		into.Value = g.s.val
@@ -129,8 +133,8 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], into Store[K, A], prefix st
 	make func(*graph.Node, *state.KeyValueStore[K, A]) step[K, V, A]) *KTable[K, A] {
 	b := g.s.b
 	name := b.g.Next(prefix)
-	d := declareStore(b, into, g.s.key, nil)
-	in := g.ready(d)
+	d := declareStore(b, rowStore[K, A](into), g.s.key, nil)
+	in := ready(g, d)
 	out := &KTable[K, A]{b: b, node: b.g.Add(graph.Processor, name, in.node), out: &stage[K, change[A]]{}, key: in.key}
 	out.keep(d)
 	aggregateInput(in, out, d.spec.Name, out.node, make)

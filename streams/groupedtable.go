@@ -99,7 +99,7 @@ func groupTable[K, V, K2, V2 any](b *Builder, parent *graph.Node, from *stage[K,
 }
 
 // rows is the grouping after its repartition, for a store d that is keyed by it.
-func (g *KGroupedTable[K, V]) rows(d *storeDef) *groupedRows[K, V] {
+func groupedRowsOf[K, V any](g *KGroupedTable[K, V], d *storeDef) *groupedRows[K, V] {
 	b, name := g.b, d.spec.Name
 	sinkName, sourceName := b.g.Next("KSTREAM-SINK-"), b.g.Next("KSTREAM-SOURCE-")
 	if g.name != "" {
@@ -273,7 +273,11 @@ func (s changeSerde[V]) Decode(at serde.Place, data []byte) (ch change[V], err e
 }
 
 // Count counts the rows of each group. A count of 0 stays.
-func (g *KGroupedTable[K, V]) Count(into Store[K, int64]) *KTable[K, int64] {
+func (g *KGroupedTable[K, V]) Count[S Store[K, int64]](into S) *KTable[K, int64] {
+	return countRows(g, Store[K, int64](into))
+}
+
+func countRows[K, V any](g *KGroupedTable[K, V], into Store[K, int64]) *KTable[K, int64] {
 	one := func(by int64) step[K, V, int64] {
 		return func(_ *cursor, _ K, _ V, n int64, _ bool) (int64, bool, error) { return n + by, true, nil }
 	}
@@ -282,7 +286,11 @@ func (g *KGroupedTable[K, V]) Count(into Store[K, int64]) *KTable[K, int64] {
 
 // Reduce keeps one value per group: the first row's as it is, then add of the value so far and each that comes, and
 // subtract of the value so far and each that leaves. Where V is a pointer, nil deletes.
-func (g *KGroupedTable[K, V]) Reduce(into Store[K, V], add, subtract func(V, V) (V, error)) *KTable[K, V] {
+func (g *KGroupedTable[K, V]) Reduce[S Store[K, V]](into S, add, subtract func(V, V) (V, error)) *KTable[K, V] {
+	return reduceRows(g, Store[K, V](into), add, subtract)
+}
+
+func reduceRows[K, V any](g *KGroupedTable[K, V], into Store[K, V], add, subtract func(V, V) (V, error)) *KTable[K, V] {
 	null := nullTest[V]()
 	if into.Value == nil {
 		into.Value = g.val
@@ -319,8 +327,8 @@ func (g *KGroupedTable[K, V]) Aggregate[A any](into Store[K, A], zero func() A, 
 func regroup[K, V, A any](g *KGroupedTable[K, V], into Store[K, A], prefix string,
 	steps func(*graph.Node) (add, subtract step[K, V, A])) *KTable[K, A] {
 	b := g.b
-	d := declareStore(b, into, g.key, nil)
-	in := g.rows(d)
+	d := declareStore(b, rowStore[K, A](into), g.key, nil)
+	in := groupedRowsOf(g, d)
 	out := &KTable[K, A]{b: b, node: b.g.Add(graph.Processor, b.g.Next(prefix), in.node), out: &stage[K, change[A]]{}, key: in.key}
 	out.keep(d)
 	node, raw := out.node, sameBytes(in.key, out.keyed)

@@ -20,7 +20,7 @@ type TableJoin struct {
 // JoinTable looks up each record's key in a table as it stands at that moment, and passes on what join makes of both;
 // records without a row are dropped. Updates of the table cause nothing. Stream and table must be co-partitioned.
 func (s *KStream[K, V]) JoinTable[V2, R any](with *KTable[K, V2], join func(K, V, V2) (R, error), how ...TableJoin) *KStream[K, R] {
-	node, in := s.joined(with.b, with.node, with.get != nil, "KSTREAM-JOIN-", false, how)
+	node, in := joined(s, with.b, with.node, with.get != nil, "KSTREAM-JOIN-", false, how)
 	out := joinOut[K, V, R](in, node)
 	nullKey, nullVal, raw := nullTest[K](), nullTest[V](), sameBytes(in.raw, with.keyed)
 	in.out.to(node, graceJoin(in, node, how, with.history, func(o *opening) fn[K, V] {
@@ -51,7 +51,7 @@ func (s *KStream[K, V]) JoinTable[V2, R any](with *KTable[K, V2], join func(K, V
 
 // LeftJoinTable is JoinTable, but a record without a row is joined with nil. A null key joins nothing, and so has no row.
 func (s *KStream[K, V]) LeftJoinTable[V2, R any](with *KTable[K, V2], join func(K, V, *V2) (R, error), how ...TableJoin) *KStream[K, R] {
-	node, in := s.joined(with.b, with.node, with.get != nil, "KSTREAM-LEFTJOIN-", true, how)
+	node, in := joined(s, with.b, with.node, with.get != nil, "KSTREAM-LEFTJOIN-", true, how)
 	out := joinOut[K, V, R](in, node)
 	nullKey, nullVal, raw := nullTest[K](), nullTest[V](), sameBytes(in.raw, with.keyed)
 	in.out.to(node, graceJoin(in, node, how, with.history, func(o *opening) fn[K, V] {
@@ -104,7 +104,7 @@ func joinOut[K, V, R any](in *KStream[K, V], node *graph.Node) *KStream[K, R] {
 }
 
 // joined wires a join node: the stream is repartitioned if its key may have changed.
-func (s *KStream[K, V]) joined(b *Builder, table *graph.Node, kept bool, prefix string, left bool, how []TableJoin) (*graph.Node, *KStream[K, V]) {
+func joined[K, V any](s *KStream[K, V], b *Builder, table *graph.Node, kept bool, prefix string, left bool, how []TableJoin) (*graph.Node, *KStream[K, V]) {
 	if b != s.b {
 		s.b.mistake("join with a table of another Builder")
 	}
@@ -121,9 +121,9 @@ func (s *KStream[K, V]) joined(b *Builder, table *graph.Node, kept bool, prefix 
 			s.b.mistake("the stream's key may have changed, so this join repartitions it: name the join (streams.TableJoin{Name: …})")
 			name = "unnamed"
 		}
-		key := serdeFor(s.b, s.key, nil, "the key of the repartition before join \""+name+"\"")
-		val := serdeFor(s.b, s.val, nil, "the value of the repartition before join \""+name+"\" (see WithSerdes)")
-		in = s.repartition(name, key, val, 0, nil)
+		key := serdeFor(s.b, s.key, nil, "the key of the repartition before join \""+name+"\""+onTheWay)
+		val := serdeFor(s.b, s.val, nil, "the value of the repartition before join \""+name+"\""+onTheWay)
+		in = repartition(s, name, key, val, 0, nil)
 	}
 	node := s.b.g.Add(graph.Processor, s.b.g.Next(prefix), in.node)
 	if name != "" {

@@ -75,7 +75,7 @@ func joinForeign[K, V, K2, V2, R any](t *KTable[K, V], with *KTable[K2, V2], nam
 		key: t.key, val: carry[R](t.val)}
 	out.old = func() bool { return false }
 	if stored {
-		out.keep(declareStore(b, into[0], out.key, out.val))
+		out.keep(declareStore(b, rowStore[K, R](into[0]), out.key, out.val))
 	}
 	j.wire()
 	row := joinRowOf(out.node, required{left: true, right: !outer}, f)
@@ -106,7 +106,7 @@ func (j *foreignJoin[K, V, K2, V2]) nodes(b *Builder, name string) {
 	j.answers = b.addInternal(name+"-subscription-response", name+"-subscription-response-topic", 0, sink, source)
 	b.joined = append(b.joined, []*graph.Node{source, t.node})
 	j.resolve = add(graph.Processor, "-subscription-response-resolver", source)
-	d := declareStore(b, Store[[]byte, []byte]{Name: j.store}, serde.Bytes, serde.Bytes)
+	d := declareStore(b, rowStore[[]byte, []byte]{Name: j.store}, serde.Bytes, serde.Bytes)
 	d.use(j.receive)
 	d.use(j.update)
 	b.useAll(j.lookup, storesOf(with.node))

@@ -171,7 +171,7 @@ func (s *foreignSide[K, V, K2, V2]) answer(c *cursor, sub *subscription, row []b
 func openResolver[K, V, K2, V2, R any](o *opening, j *foreignJoin[K, V, K2, V2], out *KTable[K, R], row joinRow[K, V, V2, R]) engine.Source {
 	asks, gives := j.asks(o), j.gives(o)
 	key, val, get := newDecoder(j.key, gives, true), newDecoder(j.row, gives, false), openLookup(o, j.left)
-	put, reg := out.putter(o), openRegistrar(o, j)
+	put, reg := putter(out, o), openRegistrar(o, j)
 	buf := []byte{}
 	return engine.Source{Process: func(c *cursor, r *kgo.Record) error {
 		if r.Key == nil || r.Value == nil {
@@ -222,7 +222,7 @@ func openResolver[K, V, K2, V2, R any](o *opening, j *foreignJoin[K, V, K2, V2],
 }
 
 // putter passes a row on to the table: into its store, if it has one.
-func (t *KTable[K, V]) putter(o *opening) func(c *cursor, k K, v V, has bool) error {
+func putter[K, V any](t *KTable[K, V], o *opening) func(c *cursor, k K, v V, has bool) error {
 	if len(t.node.Stores) > 0 {
 		st := t.store(o)
 		return func(c *cursor, k K, v V, has bool) error { return st.set(c, nil, k, v, has, c.Time) }

@@ -9,8 +9,8 @@ type storeLimits struct {
 	clock      Clock
 }
 
-// limits checks the limits of a descriptor.
-func (s Store[K, V]) limits(b *Builder) storeLimits {
+// limitsOf checks the limits of a descriptor.
+func limitsOf[K, V any](b *Builder, s rowStore[K, V]) storeLimits {
 	if s.MaxEntries < 0 {
 		b.mistake("store %q has room for %d entries: at least one is needed, 0 is any number", s.Name, s.MaxEntries)
 	}

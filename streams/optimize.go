@@ -41,7 +41,7 @@ type lineage struct {
 }
 
 // begin makes s the origin of what may be merged.
-func (s *KStream[K, V]) begin() {
+func begin[K, V any](s *KStream[K, V]) {
 	s.from = lineage{of: &rekeying{node: s.node, stage: s.out, merge: mergeRepartitions[K, V]}, via: -1}
 	s.b.rekeyings = append(s.b.rekeyings, s.from.of)
 }
@@ -55,7 +55,7 @@ func (s *KStream[K, V]) pass(out *KStream[K, V]) {
 
 // noteRepartition notes that s was repartitioned by the closure that its stage got last. reads is where the stage behind
 // the topic is kept.
-func (s *KStream[K, V]) noteRepartition(def *repartitionDef, filter *graph.Node, key, val any, reads **stage[K, V]) {
+func noteRepartition[K, V any](s *KStream[K, V], def *repartitionDef, filter *graph.Node, key, val any, reads **stage[K, V]) {
 	of := s.from.of
 	if of == nil || s.from.via < 0 && of.stage != any(s.out) {
 		return

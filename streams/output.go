@@ -28,7 +28,7 @@ func (s *KStream[K, V]) Output[K2, V2 any](output Output[K2, V2]) *KStream[K2, V
 	if out.val == nil {
 		out.val = carry[V2](s.val)
 	}
-	out.begin()
+	begin(out)
 	ways, ok := b.outputs[s.node]
 	switch {
 	case !ok:

@@ -171,6 +171,24 @@ func (p *Plan) store(old, s ManifestStore) {
 	}
 }
 
+// missing notes internal topics of both topologies that somebody has deleted.
+func (p *Plan) missing(from, to Manifest, appID string, topics []string) {
+	gone := func(name string) bool { return slices.Contains(topics, appID+"-"+name) }
+	before := by(from.Stores, storeName)
+	for _, s := range to.Stores {
+		if old := before[s.Name]; s.Changelog != "" && !s.FromSource && old.Changelog == s.Changelog && gone(s.Changelog) {
+			p.add("store", s.Name, true, "its changelog topic %s-%s is gone, and its rows with it: it would begin empty, and what was processed into it is "+
+				"not read again; leat app reset computes it anew", appID, s.Changelog)
+		}
+	}
+	had := by(from.Repartitions, topicName)
+	for _, t := range to.Repartitions {
+		if _, ok := had[t.Name]; ok && gone(t.Name) {
+			p.add("repartition", t.Name, true, "its topic %s-%s is gone, and the records that waited in it", appID, t.Name)
+		}
+	}
+}
+
 // differ reports whether two formats are known and not the same.
 func differ(a, b string) bool { return a != "" && b != "" && a != b }
 
@@ -241,8 +259,15 @@ func (p Plan) refuse(accepted string) error {
 	return nil
 }
 
+// planFrom is what the topology changes in what ran before, of whose internal topics some are missing.
+func (a *App) planFrom(before Manifest, missing []string) Plan {
+	p := PlanChanges(before, a.topology.manifest)
+	p.missing(before, a.topology.manifest, a.cfg.AppID, missing)
+	return p
+}
+
 // checkManifest compares the topology with the one that ran before. It is called at every start.
-func (a *App) checkManifest(running []byte) (write bool, err error) {
+func (a *App) checkManifest(running []byte, missing []string) (write bool, err error) {
 	m := a.topology.manifest
 	if running == nil {
 		return m.keepsSomething(), nil
@@ -251,7 +276,7 @@ func (a *App) checkManifest(running []byte) (write bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	p := PlanChanges(before, m)
+	p := a.planFrom(before, missing)
 	if err := p.refuse(a.cfg.AcceptPlan); err != nil {
 		return false, err
 	}
@@ -279,7 +304,11 @@ func (a *App) Plan(ctx context.Context) (Plan, error) {
 	if err != nil {
 		return Plan{}, fmt.Errorf("application %s: %w", a.cfg.AppID, err)
 	}
-	return PlanChanges(before, a.topology.manifest), nil
+	missing, err := runtime.MissingTopics(ctx, cl, a.topology.plan, a.cfg.AppID)
+	if err != nil {
+		return Plan{}, fmt.Errorf("application %s: its internal topics: %w", a.cfg.AppID, err)
+	}
+	return a.planFrom(before, missing), nil
 }
 
 // clientOptions are what every client of the application begins with.

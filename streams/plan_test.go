@@ -187,7 +187,9 @@ func TestChangedTopologyIsRefusedAtStart(t *testing.T) {
 	b := newBench(t, []string{startBroker(t).Addr()})
 	want := map[string]int64{}
 	out := b.results()
-	app := b.start(b.config("a"), nil)
+	old := b.config("a")
+	old.LeaveOnStop = true
+	app := b.start(old, nil)
 	b.say(want, "one two")
 	out.expect(want)
 	app.stop()

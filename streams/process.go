@@ -31,6 +31,10 @@ const (
 )
 
 // Origin says where the record in hand lies.
+//
+//	Topic     string
+//	Partition int32
+//	Offset    int64
 type Origin = engine.Origin
 
 // Task is what a processor knows of the task it runs in: one sub-topology on one partition. It is for that task's

@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -26,7 +28,8 @@ type QueryConfig struct {
 	// listens on, which then has to name a host.
 	Advertise string
 	// Token is a secret that all instances share: who does not know it gets no answer, but to /livez and /readyz. Empty:
-	// whoever reaches the address may read every store, pause and resume. Without TLS it crosses the network in clear.
+	// whoever reaches the address may read every store, pause and resume; but not a web page, and only by an address, the names
+	// in Config.Listen and Advertise, localhost and the machine's name. Without TLS the token crosses the network in clear.
 	Token string
 	// TLS is the listener's; nil: none.
 	TLS *tls.Config
@@ -85,6 +88,8 @@ type asker struct {
 	store func(ctx context.Context, name string) (query.Store, error)
 	// topic is what the store's serdes are told, once store has answered.
 	topic func(name string) string
+	// end is where a window ends that starts at start, both in milliseconds, once store has answered.
+	end func(name string, start int64) int64
 	// client is how to reach the brokers.
 	client func() []kgo.Opt
 }
@@ -96,10 +101,14 @@ func (a *App) newAsker() *asker {
 		_, spec := a.topology.plan.Store(name)
 		return a.placeOf(spec)
 	}
-	ask := &asker{within: a.cfg.Queries.timeout(), store: a.storeOf, topic: topic, client: a.clientOptions, local: &query.Router{Local: here}}
+	end := func(name string, start int64) int64 {
+		_, spec := a.topology.plan.Store(name)
+		return spec.WindowEnd(start)
+	}
+	ask := &asker{within: a.cfg.Queries.timeout(), store: a.storeOf, topic: topic, end: end, client: a.clientOptions, local: &query.Router{Local: here}}
 	ask.router = ask.local
 	if a.cfg.queried() {
-		ask.router = &query.Router{Local: here, Find: a.findInstances, Client: query.NewClient(a.cfg.Queries.Token, a.cfg.Queries.ClientTLS)}
+		ask.router = &query.Router{Local: here, Find: a.findInstances, Client: query.NewClient(a.cfg.AppID, a.cfg.Queries.Token, a.cfg.Queries.ClientTLS)}
 	}
 	return ask
 }
@@ -141,6 +150,10 @@ func (a *App) listen() (address string, stop func(), err error) {
 		return a.cfg.Queries.Advertise, func() {}, nil
 	}
 	l, err := net.Listen("tcp", a.cfg.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return "", nil, fmt.Errorf("listen for queries: %s (Config.Listen) is in use: stop the program that listens there, perhaps another instance, or choose "+
+			"another port for this one; port 0 is a free one: %w", a.cfg.Listen, err)
+	}
 	if err != nil {
 		return "", nil, fmt.Errorf("listen for queries (Config.Listen): %w", err)
 	}
@@ -158,7 +171,7 @@ func (a *App) listen() (address string, stop func(), err error) {
 		address = scheme + net.JoinHostPort(host, port)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	server := query.NewServer((*answers)(a), a.cfg.Queries.Token).HTTP()
+	server := query.NewServer((*answers)(a), a.cfg.AppID, a.cfg.Queries.Token).Hosts(a.hosts()...).HTTP()
 	server.BaseContext = func(net.Listener) context.Context { return ctx }
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -177,9 +190,25 @@ func (a *App) listen() (address string, stop func(), err error) {
 	}, nil
 }
 
+// hosts are the names that the instance's listener goes by.
+func (a *App) hosts() (names []string) {
+	if host, _, err := net.SplitHostPort(a.cfg.Listen); err == nil && host != "" {
+		names = append(names, host)
+	}
+	if u, err := url.Parse(a.cfg.Queries.Advertise); err == nil && u.Hostname() != "" {
+		names = append(names, u.Hostname())
+	}
+	if name, err := os.Hostname(); err == nil {
+		names = append(names, name)
+	}
+	return names
+}
+
 // Handler answers what the instance's listener answers (docs/running.md lists it), for a server of the program's own. It
-// works without Config.Listen, too, but the other instances ask the address of Config.Queries.Advertise.
-func (a *App) Handler() http.Handler { return query.NewServer((*answers)(a), a.cfg.Queries.Token) }
+// may be asked under any name. It works without Config.Listen, too, but the other instances ask the address of Config.Queries.Advertise.
+func (a *App) Handler() http.Handler {
+	return query.NewServer((*answers)(a), a.cfg.AppID, a.cfg.Queries.Token)
+}
 
 // findInstances is the router's Find.
 func (a *App) findInstances(ctx context.Context) (map[string]string, error) {

@@ -43,6 +43,7 @@ type reading struct {
 	name string
 	ctx  context.Context // nil: none
 	how  Reading
+	note func(stand *query.Row) // is told where in their changelog the rows of a partition stand; nil: nobody asks
 }
 
 func (r reading) with(ctx context.Context, how Reading) reading {
@@ -52,7 +53,7 @@ func (r reading) with(ctx context.Context, how Reading) reading {
 
 // request fills in what all requests of the view have in common.
 func (r *reading) request(ctx context.Context, op query.Op, st query.Store) *query.Request {
-	req := &query.Request{Store: r.name, Op: op, Staleness: r.how.Staleness}
+	req := &query.Request{Store: r.name, Op: op, Staleness: r.how.Staleness, Placed: r.note != nil}
 	for _, p := range r.how.After {
 		req.After = append(req.After, query.Position(p))
 	}
@@ -111,6 +112,10 @@ func (r *reading) rows(op query.Op, key func(topic string) ([]byte, error), fill
 			}
 		}
 		for row, err := range r.router().Rows(ctx, st, req, r.at.within) {
+			if row.At != nil && r.note != nil {
+				r.note(&row)
+				continue
+			}
 			if !yield(row, told(err)) || err != nil {
 				return
 			}

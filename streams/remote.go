@@ -56,7 +56,11 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return r.stores[name].Topic
-	}, router: &query.Router{Client: query.NewClient(cfg.Queries.Token, cfg.Queries.ClientTLS), Find: r.finder.find}}
+	}, end: func(name string, start int64) int64 {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return start + r.stores[name].Size.Milliseconds()
+	}, router: &query.Router{Client: query.NewClient(cfg.AppID, cfg.Queries.Token, cfg.Queries.ClientTLS), Find: r.finder.find}}
 	return r, nil
 }
 
@@ -115,7 +119,8 @@ func (r *Remote) View[K, V any](s Store[K, V]) (*View[K, V], error) {
 	return &View[K, V]{reading{at: r.ask, name: s.Name}, c}, nil
 }
 
-// WindowView returns a view of a window store, as View does. s.Size has to be set for the ends of its windows.
+// WindowView returns a view of a window store, as View does. What Subscribe tells of the windows of a calendar ends at the
+// largest size that they have.
 func (r *Remote) WindowView[K, V any](s WindowStore[K, V]) (*WindowView[K, V], error) {
 	c, err := declared(s.Name, s.Key, s.Value)
 	if err != nil {
@@ -156,6 +161,14 @@ func declared[K, V any](name string, key serde.Serde[K], val serde.Serde[V]) (c 
 const GroupProtocol = runtime.ProtocolName
 
 // Member is one worker of an application, as its group knows it.
+//
+//	ID         string   // group.instance.id
+//	Instance   string   // id of the state directory that it uses
+//	URL        string   // where its instance answers queries; empty: nowhere
+//	Rack       string
+//	Host       string
+//	Client     string   // id of its client
+//	Partitions []string
 type Member = runtime.Member
 
 // Members asks the group's coordinator, not the instances, for the workers of the application, and for the group's state.
@@ -196,6 +209,15 @@ func (r *Remote) Topology(ctx context.Context, as string) (string, error) {
 }
 
 // Instance is what one instance says of itself, or the error for which it could not be asked.
+//
+//	ID, URL  string
+//	App      string
+//	State    string  // as State.String
+//	Paused   bool
+//	Restored float64 // percent of its state
+//	Tasks    []…     // ID, Sub, Partition, Role, Worker, Lag, Remaining, Restored (records), Bytes, Left
+//	Stores   []…     // Name, Kind, Sub, Global, Topic, Changelog, Partitions, Here, Key, Value, Size, Rows …
+//	Err      error   // it could not be asked; only ID and URL are known
 type Instance = query.Known
 
 // Instances asks every instance that the group names what it is and has; with counts also how many rows its stores have.

@@ -51,8 +51,8 @@ func declareSession[K, V any](b *Builder, s SessionStore[K, V], key serde.Serde[
 		retention += time.Millisecond
 	}
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
-		return state.OpenSession(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer,
-			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Refused: d.refused(t), Retention: retention})
+		return state.OpenSession(sh, key, val, state.StoreOptions{Topic: topic, MaxRow: d.maxRow(t, topic), NoBuffer: s.NoBuffer,
+			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Refused: d.refused(t), Unreadable: d.unreadable(t), Retention: retention})
 	}
 	return d
 }
@@ -92,7 +92,8 @@ type SessionWindowedKStream[K, V any] struct {
 }
 
 // WindowedBySession parts each group into sessions.
-func (g *KGroupedStream[K, V]) WindowedBySession(w SessionWindows) *SessionWindowedKStream[K, V] {
+func (g *KGroupedStream[K, V]) WindowedBySession[W SessionWindows](windows W) *SessionWindowedKStream[K, V] {
+	w := SessionWindows(windows)
 	if err := w.check(); err != nil {
 		g.s.b.mistake("WindowedBySession: %w", err)
 		w = Session(time.Second)
@@ -112,8 +113,8 @@ func (w *SessionWindowedKStream[K, V]) Final() *SessionWindowedKStream[K, V] {
 func (w *SessionWindowedKStream[K, V]) Late() *KStream[K, V] { return w.late.stream() }
 
 // Count counts the records of each session, those with a null value included.
-func (w *SessionWindowedKStream[K, V]) Count(into SessionStore[K, int64]) *WindowedKTable[K, int64] {
-	return sessionAggregate(w, into, "KSTREAM-AGGREGATE-", func(*graph.Node) sessionSteps[K, V, int64] {
+func (w *SessionWindowedKStream[K, V]) Count[S SessionStore[K, int64]](into S) *WindowedKTable[K, int64] {
+	return sessionAggregate(w, SessionStore[K, int64](into), "KSTREAM-AGGREGATE-", func(*graph.Node) sessionSteps[K, V, int64] {
 		return sessionSteps[K, V, int64]{
 			add:   func(_ *cursor, _ K, _ V, n int64, _ bool) (int64, bool, error) { return n + 1, true, nil },
 			merge: func(_ *cursor, _ K, a int64, _ bool, b int64) (int64, error) { return a + b, nil },
@@ -123,7 +124,11 @@ func (w *SessionWindowedKStream[K, V]) Count(into SessionStore[K, int64]) *Windo
 
 // Reduce keeps one value per session: the first as it is, then f of the value so far and the next. When sessions become
 // one, f makes one value of theirs.
-func (w *SessionWindowedKStream[K, V]) Reduce(into SessionStore[K, V], f func(V, V) (V, error)) *WindowedKTable[K, V] {
+func (w *SessionWindowedKStream[K, V]) Reduce[S SessionStore[K, V]](into S, f func(V, V) (V, error)) *WindowedKTable[K, V] {
+	return sessionReduce(w, SessionStore[K, V](into), f)
+}
+
+func sessionReduce[K, V any](w *SessionWindowedKStream[K, V], into SessionStore[K, V], f func(V, V) (V, error)) *WindowedKTable[K, V] {
 	if into.Value == nil {
 		into.Value = w.g.s.val
 	}
@@ -188,7 +193,7 @@ func sessionAggregate[K, V, A any](w *SessionWindowedKStream[K, V], into Session
 	b := w.g.s.b
 	name := b.g.Next(prefix)
 	d := w.w.store(b, into, w.g.s.key)
-	in := w.g.ready(d)
+	in := ready(w.g, d)
 	out := w.w.table[K, A](b, d, b.g.Add(graph.Processor, name, in.node), w.final)
 	d.own(b, out.node)
 	sessionInput(in, out, d, out.node, w.w, d.spec.Name, w.late, steps)

@@ -220,7 +220,7 @@ func (n *sessionNode[K, V, A]) close(c *cursor) error {
 	c.Headers = nil // the record in hand is not the one that made these
 	was := c.Trace.Behind(nil)
 	defer func() { c.Trace.Again(was) }()
-	for row := range n.st.Rows(from, last) {
+	for row := range n.st.Closed(from, last) {
 		c.Time = row.Start
 		c.Trace.Behind(n.trail.marks.of(markKey(n.trail.marks, n.trail.key, row.KeyBytes, row.Key.Key, row.Start), row.Start))
 		if err := n.next(c, sessionOf(row.Key, row.Start), change[A]{new: row.Value, hasNew: true}); err != nil {

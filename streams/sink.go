@@ -1,11 +1,13 @@
 package streams
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/graph"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -18,6 +20,7 @@ type writer[K, V any] struct {
 	val     encoder[V]
 	inner   serde.Inner                          // of windowed keys, which are partitioned by the key within
 	choose  func(k K, v V, partitions int) []int // nil: murmur2
+	most    int                                  // bytes of one record; 0: nobody knows
 	count   int32                                // the topic's partitions, as of commit
 	commit  uint32
 	counted bool
@@ -26,8 +29,20 @@ type writer[K, V any] struct {
 func newWriter[K, V any](o *opening, n *graph.Node, topic string, key serde.Serde[K], val serde.Serde[V], choose func(K, V, int) []int) *writer[K, V] {
 	inner, _ := key.(serde.Inner)
 	slab := o.task.Env().Slab
-	return &writer[K, V]{node: n, task: o.task, topic: topic, inner: inner, choose: choose,
+	return &writer[K, V]{most: maxRecord(o.task, topic), node: n, task: o.task, topic: topic, inner: inner, choose: choose,
 		key: newEncoder(key, topic, true, slab), val: newEncoder(val, topic, false, slab)}
+}
+
+// batchOverhead is at least what a batch of one record takes beside its key and value; rowOverhead bounds what a changelog's
+// takes in addition: lengths, and the headers of Leat's own.
+const batchOverhead, rowOverhead = 61, 256
+
+// maxRecord is how many bytes of key and value a record for a topic may have; 0: nobody knows.
+func maxRecord(t *engine.Task, topic string) int {
+	if f := t.Env().MaxBatchBytes; f != nil {
+		return int(f(topic)) - batchOverhead
+	}
+	return 0
 }
 
 // write sends one record; a tombstone has no value.
@@ -37,7 +52,11 @@ func (w *writer[K, V]) write(c *cursor, k K, v V, tombstone bool) error {
 		if err == nil {
 			return nil
 		}
-		again, err := c.Fail(w.node.Name, engine.Encoding, attempt, err)
+		phase := engine.Encoding
+		if errors.Is(err, kerr.MessageTooLarge) {
+			phase = engine.Producing
+		}
+		again, err := c.Fail(w.node.Name, phase, attempt, err)
 		if !again {
 			return err
 		}
@@ -51,6 +70,10 @@ func (w *writer[K, V]) send(c *cursor, k K, v V, tombstone bool) error {
 	}
 	if c.Time < 0 {
 		return fmt.Errorf("%w %d of a record for topic %q", engine.ErrNegativeTime, c.Time, w.topic)
+	}
+	if w.most > 0 && len(key)+len(value) > w.most {
+		return fmt.Errorf("a record of %d bytes for topic %q, and a batch takes %d: %w; kgo.ProducerBatchMaxBytes in Config.Client raises that, up to the "+
+			"topic's max.message.bytes", len(key)+len(value), w.topic, w.most, kerr.MessageTooLarge)
 	}
 	n := w.partitions()
 	if w.choose != nil {
@@ -83,6 +106,9 @@ func (w *writer[K, V]) multicast(c *cursor, k K, v V, key, value []byte, headers
 	if err != nil {
 		return err
 	}
+	if n == 0 && len(to) > 0 {
+		return fmt.Errorf("the partitioner of topic %q has no partitions to choose from: the topic is not there, or its brokers do not answer; create it", w.topic)
+	}
 	for _, p := range to {
 		if p < 0 || p >= int(n) {
 			return fmt.Errorf("the partitioner of topic %q chose partition %d of %d", w.topic, p, n)
@@ -94,7 +120,7 @@ func (w *writer[K, V]) multicast(c *cursor, k K, v V, key, value []byte, headers
 	return nil
 }
 
-// partitions asks for the topic's partition count once per commit.
+// partitions asks for the topic's partition count once per commit; while it is not known with every record.
 func (w *writer[K, V]) partitions() int32 {
 	if now := w.task.Commits(); !w.counted || w.commit != now || w.count == 0 {
 		w.count, w.commit, w.counted = w.task.Env().Partitions(w.topic), now, true
@@ -139,7 +165,7 @@ func (b *Builder) addInternal(name, topicName string, pinned int, sink, source *
 }
 
 // repartition passes a stream through <app>-<name>-repartition, so that its records lie where their keys belong.
-func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.Serde[V], pinned int, choose func(K, V, int) []int) *KStream[K, V] {
+func repartition[K, V any](s *KStream[K, V], name string, key serde.Serde[K], val serde.Serde[V], pinned int, choose func(K, V, int) []int) *KStream[K, V] {
 	b := s.b
 	b.g.Next("")
 	b.g.Next("")
@@ -174,13 +200,17 @@ func (s *KStream[K, V]) repartition(name string, key serde.Serde[K], val serde.S
 		}
 	})
 	out := &KStream[K, V]{b: b, node: source, out: reads, key: key, val: val, raw: key}
-	s.noteRepartition(def, filter, key, val, &reads)
+	noteRepartition(s, def, filter, key, val, &reads)
 	return out
 }
 
 // ToDynamic ends the stream in topics whose names are chosen per record; like says all else of them. A topic must exist,
 // or the cluster create topics by itself.
-func (s *KStream[K, V]) ToDynamic(name func(Record[K, V]) string, like Topic[K, V]) *End {
+func (s *KStream[K, V]) ToDynamic[T Topic[K, V]](name func(Record[K, V]) string, like T) *End {
+	return toDynamic(s, name, Topic[K, V](like))
+}
+
+func toDynamic[K, V any](s *KStream[K, V], name func(Record[K, V]) string, like Topic[K, V]) *End {
 	b := s.b
 	key := serdeFor(b, like.Key, s.key, "the key of the topics that ToDynamic names")
 	val := serdeFor(b, like.Value, s.val, "the value of the topics that ToDynamic names")

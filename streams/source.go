@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/leatstream/leat/serde"
@@ -196,6 +197,24 @@ func addSource[K, V any](b *Builder, t Topic[K, V], from []Source, into *stage[K
 	return def, key, val
 }
 
+// onTheWay ends the names of places that have no descriptor: their serdes come from upstream.
+const onTheWay = " (see WithSerdes)"
+
+// noSerde says that a place has no serde, and where to put one. typ is a pointer to its type.
+func (b *Builder) noSerde(what string, typ any, err error) {
+	at, ok := strings.CutSuffix(what, onTheWay)
+	if !ok {
+		b.mistake("%s: %w", what, err)
+		return
+	}
+	name := fmt.Sprintf("%T", typ)[1:]
+	advice := "WithSerdes(nil, serde.JSON[" + name + "]())"
+	if strings.HasPrefix(what, "the key") {
+		advice = "WithSerdes(serde.JSON[" + name + "](), nil)"
+	}
+	b.mistake("%s: %w %s: give the stream one before it, as .%s", at, serde.ErrNoSerde, name, advice)
+}
+
 // serdeFor returns the serde that a boundary was given, else the one that comes from upstream, else the one that goes
 // without saying; if there is none, that is a mistake in the topology.
 func serdeFor[T any](b *Builder, given, upstream serde.Serde[T], what string) serde.Serde[T] {
@@ -206,7 +225,7 @@ func serdeFor[T any](b *Builder, given, upstream serde.Serde[T], what string) se
 	if s == nil {
 		var err error
 		if s, err = serde.For[T](); err != nil {
-			b.mistake("%s: %w", what, err)
+			b.noSerde(what, new(T), err)
 			return nil
 		}
 	}

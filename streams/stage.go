@@ -153,7 +153,7 @@ func final(c *cursor, n *graph.Node, err error) error {
 	if engine.IsFatal(err) {
 		return err
 	}
-	return c.Task.Die(fmt.Errorf("%s (task %s): %w", n.Name, c.Task.ID(), err))
+	return c.Task.Die(fmt.Errorf("%s: %w", n.Name, err))
 }
 
 // total lifts a function that cannot fail, but may panic.

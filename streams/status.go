@@ -99,16 +99,7 @@ func restoreOf(s runtime.Status, now time.Time) Restore {
 		r.Total = -1
 		return r
 	}
-	if !s.Ended.IsZero() {
-		now = s.Ended
-	}
-	took, done := now.Sub(s.Began), s.Total-s.Remaining
-	if took > 0 {
-		r.Rate = float64(s.Records) / took.Seconds()
-	}
-	if done > 0 {
-		r.Left = time.Duration(float64(took) * float64(s.Remaining) / float64(done))
-	}
+	r.Rate, r.Left = s.Pace(now)
 	return r
 }
 

@@ -16,15 +16,19 @@ func (s Store[K, V]) declare(b *Builder) *storeDef {
 	if s.Versioned != 0 {
 		return declareVersioned(b, s, nil, nil)
 	}
-	return declareStore(b, s, nil, nil)
+	return declareStore(b, rowStore[K, V](s), nil, nil)
 }
+
+// rowStore is a Store without its method, which may lead to a store of versions: stores of the house's own never do, and are
+// compiled without.
+type rowStore[K, V any] Store[K, V]
 
 func (s WindowStore[K, V]) declare(b *Builder) *storeDef {
 	return declareWindow(b, s, nil, nil, s.Size, s.Retention)
 }
 
 // declareStore declares a key-value store; key and val are the serdes from upstream, if there are any.
-func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val serde.Serde[V]) *storeDef {
+func declareStore[K, V any](b *Builder, s rowStore[K, V], key serde.Serde[K], val serde.Serde[V]) *storeDef {
 	if d := b.store(s.Name); d != nil {
 		sameStore[K, V](b, d, engine.KeyValue)
 		return d
@@ -33,7 +37,7 @@ func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val s
 	if s.Versioned != 0 {
 		b.mistake("store %q is of versions, which Table, ToTable and processors keep, but no aggregate, join or derived table", s.Name)
 	}
-	limits := s.limits(b)
+	limits := limitsOf(b, s)
 	key = serdeFor(b, s.Key, key, fmt.Sprintf("the key of store %q", s.Name))
 	val = serdeFor(b, s.Value, val, fmt.Sprintf("the value of store %q", s.Name))
 	d := newStoreDef(b, s.Name, engine.KeyValue, s.InMemory, s.NoChangelog, s.Changelog)
@@ -42,8 +46,8 @@ func declareStore[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], val s
 	d.spec.Key, d.spec.Value = key, val
 	index := d.index(b, s.Indexes, key, val)
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
-		st, err := state.OpenKeyValue(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer || d.unbuffered,
-			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, MaxEntries: limits.maxEntries, TTL: limits.ttl, Now: recordTime(t), Refused: d.refused(t)})
+		st, err := state.OpenKeyValue(sh, key, val, state.StoreOptions{Topic: topic, MaxRow: d.maxRow(t, topic), NoBuffer: s.NoBuffer || d.unbuffered,
+			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, MaxEntries: limits.maxEntries, TTL: limits.ttl, Now: recordTime(t), Refused: d.refused(t), Unreadable: d.unreadable(t)})
 		if err == nil && limits.ttl > 0 {
 			t.OnTime(limits.clock == WallClock, limits.interval(), st.Expire)
 		}
@@ -73,8 +77,8 @@ func declareWindow[K, V any](b *Builder, s WindowStore[K, V], key serde.Serde[K]
 		d.keepForEver()
 	}
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
-		return state.OpenWindow(sh, key, val, state.StoreOptions{Topic: topic, NoBuffer: s.NoBuffer,
-			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Refused: d.refused(t), Size: size, Retention: retention})
+		return state.OpenWindow(sh, key, val, state.StoreOptions{Topic: topic, MaxRow: d.maxRow(t, topic), NoBuffer: s.NoBuffer,
+			KeepOld: d.keepOld, KeepUnchanged: s.KeepUnchanged, Now: recordTime(t), Refused: d.refused(t), Unreadable: d.unreadable(t), Size: size, Retention: retention})
 	}
 	return d
 }
@@ -113,9 +117,27 @@ func newStoreDef(b *Builder, name string, kind engine.StoreKind, inMemory, noCha
 	return d
 }
 
+// maxRow is how large a row of the store may be for its changelog; 0: it has none, or nobody knows.
+func (d *storeDef) maxRow(t *engine.Task, changelog string) int {
+	if d.spec.Changelog.Name == "" || d.spec.FromSource {
+		return 0
+	}
+	return max(0, maxRecord(t, changelog)-rowOverhead)
+}
+
 // refused applies the error policy to the store's values that do not encode. Its node is the table's, or the first that uses
 // the store.
 func (d *storeDef) refused(t *engine.Task) func(key []byte, attempt int, cause error) (again bool, err error) {
+	return t.Refused(d.blamed(), d.spec.Name)
+}
+
+// unreadable applies the error policy to the store's rows that do not decode where an iteration meets them.
+func (d *storeDef) unreadable(t *engine.Task) func(key, value []byte, attempt int, cause error) (again bool, err error) {
+	return t.Unreadable(d.blamed(), d.spec.Name)
+}
+
+// blamed names the node in errors of the store.
+func (d *storeDef) blamed() string {
 	node := d.spec.Name
 	switch {
 	case d.owner != nil:
@@ -123,7 +145,7 @@ func (d *storeDef) refused(t *engine.Task) func(key []byte, attempt int, cause e
 	case len(d.users) > 0:
 		node = d.users[0].Name
 	}
-	return t.Refused(node, d.spec.Name)
+	return node
 }
 
 // recordTime is the time that a processor's writes have: that of the record in hand.

@@ -101,7 +101,7 @@ func (s *KStream[K, V]) values[V2 any](prefix string) *KStream[K, V2] {
 func (s *KStream[K, V]) pairs[K2, V2 any](prefix string) *KStream[K2, V2] {
 	out := &KStream[K2, V2]{b: s.b, node: s.b.processor(prefix, s.node), out: &stage[K2, V2]{},
 		key: carry[K2](s.key), val: carry[V2](s.val), rekeyed: true}
-	out.begin()
+	begin(out)
 	return out
 }
 
@@ -334,7 +334,9 @@ func (s *KStream[K, V]) merge(other *KStream[K, V]) *KStream[K, V] {
 }
 
 // To ends the stream in a topic.
-func (s *KStream[K, V]) To(t Topic[K, V]) *End {
+func (s *KStream[K, V]) To[T Topic[K, V]](topic T) *End { return toTopic(s, Topic[K, V](topic)) }
+
+func toTopic[K, V any](s *KStream[K, V], t Topic[K, V]) *End {
 	node, open := addSink(s.b, s.node, t, s.key, s.val)
 	s.out.to(node, func(o *opening) fn[K, V] {
 		w := open(o)
@@ -345,10 +347,14 @@ func (s *KStream[K, V]) To(t Topic[K, V]) *End {
 
 // Repartition passes the stream through the topic <app>-<via.Name>-repartition, of via.Partitions partitions, so that
 // its records lie where their keys belong. Records with a null key are dropped, unless a left join follows.
-func (s *KStream[K, V]) Repartition(via Topic[K, V]) *KStream[K, V] {
+func (s *KStream[K, V]) Repartition[T Topic[K, V]](via T) *KStream[K, V] {
+	return repartitionVia(s, Topic[K, V](via))
+}
+
+func repartitionVia[K, V any](s *KStream[K, V], via Topic[K, V]) *KStream[K, V] {
 	key := serdeFor(s.b, via.Key, s.key, fmt.Sprintf("the key of repartition %q", via.Name))
 	val := serdeFor(s.b, via.Value, s.val, fmt.Sprintf("the value of repartition %q", via.Name))
 	own := *s
 	own.from = lineage{} // what the user asked for stays
-	return own.repartition(via.Name, key, val, via.Partitions, via.Partitioner)
+	return repartition(&own, via.Name, key, val, via.Partitions, via.Partitioner)
 }

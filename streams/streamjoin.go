@@ -155,12 +155,12 @@ func wireJoin[K, V, V2, R any](left *KStream[K, V], right *KStream[K, V2], j joi
 // joinInput is a side of a join, repartitioned if its key may have changed.
 func joinInput[K, V any](s *KStream[K, V], name, side string) *KStream[K, V] {
 	in := *s
-	in.key = serdeFor(s.b, s.key, nil, fmt.Sprintf("the key of the %s stream of join %q", side, name))
-	in.val = serdeFor(s.b, s.val, nil, fmt.Sprintf("the value of the %s stream of join %q (see WithSerdes)", side, name))
+	in.key = serdeFor(s.b, s.key, nil, fmt.Sprintf("the key of the %s stream of join %q"+onTheWay, side, name))
+	in.val = serdeFor(s.b, s.val, nil, fmt.Sprintf("the value of the %s stream of join %q"+onTheWay, side, name))
 	if !s.rekeyed {
 		return &in
 	}
-	return in.repartition(name+"-"+side, in.key, in.val, 0, nil)
+	return repartition(&in, name+"-"+side, in.key, in.val, 0, nil)
 }
 
 // joinStore declares the store of one side's records. They are kept as long as a record that is not late may meet them.

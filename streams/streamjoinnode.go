@@ -10,6 +10,7 @@ import (
 
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/state"
+	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/graph"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -117,7 +118,7 @@ func arrive[K, L, R, O, A, B any](c *cursor, n *streamJoin[K, L, R, O], own *joi
 	}
 	found, err := meet(c, n, own, other, k, v, row)
 	if err != nil || own.kept {
-		return err
+		return unlessSkipped(err)
 	}
 	e, err := own.st.Entry(enc, k, c.Time)
 	if err != nil {
@@ -150,6 +151,13 @@ func meet[K, L, R, O, A, B any](c *cursor, n *streamJoin[K, L, R, O], own *joinS
 		return false, nil
 	}
 	partners, err := other.partners(k, at-own.from, at+own.to, *n.observed)
+	for attempt := 1; errors.Is(err, state.ErrUndecodable); attempt++ { // the record's error, as with every row that a record needs
+		again, ferr := c.Fail(n.node.Name, engine.Decoding, attempt, err)
+		if !again {
+			return false, skippedOr(ferr)
+		}
+		partners, err = other.partners(k, at-own.from, at+own.to, *n.observed)
+	}
 	if err != nil {
 		return false, storeFailed(c, n.node, err)
 	}

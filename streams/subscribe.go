@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"iter"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/serde"
@@ -26,14 +24,18 @@ type Update[K, V any] struct {
 }
 
 // Subscribe yields the rows between two keys, both included, nil for no bound, and then their changes as they are committed,
-// until ctx ends, which is no error, or the loop does. Of one key what comes is never older than what came before; of changes
-// that happen while the rows are read, the latest may come alone. The rows are those of Range, from wherever they are; the
-// changes are read from the store's changelog, by a client of the brokers of the subscription's own, so they go on when tasks
-// move. A table whose source topic serves as changelog tells of changes when they are written to that topic.
+// until ctx ends, which is no error, or the loop does. Each change comes once, and those of one key in their order. The rows are
+// those of Range, from wherever they are, of each partition as of one commit; the changes after that commit are read from the
+// store's changelog, by a client of the brokers of the subscription's own, so they go on when tasks move. Where the loop is so
+// slow that the changelog is compacted meanwhile, the latest change of a key may come alone. A table whose source topic serves as
+// changelog tells of changes when they are written to that topic.
 //
-// An error comes last, with a zero update: those of Range, those of the brokers, and one for a store without a changelog.
+// An error comes last, with a zero update: those of Range, those of the brokers, one for a store without a changelog, and
+// ErrCutOff when changes that have not come are gone.
 func (v *View[K, V]) Subscribe(ctx context.Context, from, to *K) iter.Seq2[Update[K, V], error] {
-	sub := subscribing[K, V, K]{&v.reading, v.codec, v.Reading(ctx, v.how).Range(from, to), func(k K, _ *query.Row) K { return k }}
+	at, stand := v.Reading(ctx, v.how), newStands()
+	at.note = stand.note
+	sub := subscribing[K, V, K]{&v.reading, v.codec, at.Range(from, to), stand, func(k K, _ *query.Row) K { return k }}
 	return sub.updates(ctx, func(topic string) (func([]byte) (query.Row, bool), error) {
 		lo, err := v.bound(from, topic)
 		if err != nil {
@@ -49,7 +51,9 @@ func (v *View[K, V]) Subscribe(ctx context.Context, from, to *K) iter.Seq2[Updat
 // Subscribe yields the windows that start in [from, to], and then their changes; see View.Subscribe. That windows expire is no
 // change, and not told.
 func (v *WindowView[K, V]) Subscribe(ctx context.Context, from, to time.Time) iter.Seq2[Update[Windowed[K], V], error] {
-	sub := subscribing[K, V, Windowed[K]]{&v.reading, v.codec, v.Reading(ctx, v.how).Range(from, to), v.windowed}
+	at, stand := v.Reading(ctx, v.how), newStands()
+	at.note = stand.note
+	sub := subscribing[K, V, Windowed[K]]{&v.reading, v.codec, at.Range(from, to), stand, v.windowed}
 	return sub.updates(ctx, func(string) (func([]byte) (query.Row, bool), error) {
 		return func(key []byte) (row query.Row, ok bool) { // the key within, its window's start and a sequence number
 			n := len(key) - 12
@@ -65,7 +69,9 @@ func (v *WindowView[K, V]) Subscribe(ctx context.Context, from, to time.Time) it
 // Subscribe yields the sessions that end in [from, to], and then their changes; see View.Subscribe. A session that grows is
 // deleted, and comes again with its new ends. That sessions expire is not told.
 func (v *SessionView[K, V]) Subscribe(ctx context.Context, from, to time.Time) iter.Seq2[Update[Windowed[K], V], error] {
-	sub := subscribing[K, V, Windowed[K]]{&v.reading, v.codec, v.Reading(ctx, v.how).Range(from, to), sessionKey[K]}
+	at, stand := v.Reading(ctx, v.how), newStands()
+	at.note = stand.note
+	sub := subscribing[K, V, Windowed[K]]{&v.reading, v.codec, at.Range(from, to), stand, sessionKey[K]}
 	return sub.updates(ctx, func(string) (func([]byte) (query.Row, bool), error) {
 		return func(key []byte) (row query.Row, ok bool) { // the key within, the session's end and its start
 			n := len(key) - 16
@@ -83,6 +89,7 @@ type subscribing[K, V, W any] struct {
 	r     *reading
 	codec codec[K, V]
 	rows  iter.Seq2[Entry[W, V], error] // as they are
+	stand stands                        // where they are, once they have come
 	wrap  func(K, *query.Row) W
 }
 
@@ -109,9 +116,9 @@ func (s subscribing[K, V, W]) each(ctx context.Context, open func(topic string) 
 	if st.Changelog == "" || st.Global {
 		return fmt.Errorf("subscribe to store %q: it has no changelog of its tasks', from which changes could be read", s.r.name)
 	}
-	begin, err := s.r.positions(ctx, st)
+	begins, err := s.r.begins(ctx, st.Changelog)
 	if err != nil {
-		return told(err)
+		return err
 	}
 	split, err := open(st.Topic)
 	if err != nil {
@@ -125,7 +132,7 @@ func (s subscribing[K, V, W]) each(ctx context.Context, open func(topic string) 
 			return nil
 		}
 	}
-	c, err := follow(ctx, s.r.at.client(), st.Changelog, begin)
+	c, err := follow(ctx, s.r.at.client(), st.Changelog, s.stand, begins)
 	if err != nil {
 		return err
 	}
@@ -153,160 +160,4 @@ func (s subscribing[K, V, W]) update(topic string, row *query.Row, r *kgo.Record
 	}
 	u.Key, u.Time = s.wrap(k, row), fromMillis(row.Time)
 	return u, nil
-}
-
-// changes reads a changelog.
-type changes struct {
-	cl *kgo.Client
-	// settled are offsets by partition: below them only the latest change of each key goes out, when all are reached, as the
-	// rows that went out before may have some of them.
-	settled map[int32]int64
-	held    map[string]*kgo.Record
-	order   []string // of the keys of held
-}
-
-// follow begins to read a changelog at offsets that the rows are not behind of.
-func follow(ctx context.Context, opts []kgo.Opt, changelog string, begin map[int32]int64) (*changes, error) {
-	at := map[int32]kgo.Offset{}
-	for p, offset := range begin {
-		at[p] = kgo.NewOffset().At(offset)
-	}
-	cl, err := kgo.NewClient(append([]kgo.Opt{
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{changelog: at}), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(500 * time.Millisecond),
-	}, opts...)...)
-	if err != nil {
-		return nil, fmt.Errorf("configure the client: %w", err)
-	}
-	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, changelog)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		cl.Close()
-		return nil, fmt.Errorf("where changelog %s ends: %w", changelog, err)
-	}
-	c := &changes{cl: cl, settled: map[int32]int64{}, held: map[string]*kgo.Record{}}
-	for p, offset := range begin {
-		if end, ok := ends.Lookup(changelog, p); ok && end.Offset > offset {
-			c.settled[p] = end.Offset
-		}
-	}
-	return c, nil
-}
-
-// settleTime is how long the last record of a changelog may let wait for itself: it may be one that the cleaner took.
-const settleTime = time.Second
-
-// poll waits for records; while some are held back, not for ever.
-func (c *changes) poll(ctx context.Context) kgo.Fetches {
-	if len(c.settled) > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, settleTime)
-		defer cancel()
-	}
-	return c.cl.PollFetches(ctx)
-}
-
-// release hands over what was held back.
-func (c *changes) release(f func(*kgo.Record) (more bool, err error)) (more bool, err error) {
-	for _, k := range c.order {
-		if more, err := f(c.held[k]); !more || err != nil {
-			return false, err
-		}
-	}
-	c.held, c.order = nil, nil
-	return true, nil
-}
-
-// each calls f with changes until ctx ends or f says so.
-func (c *changes) each(ctx context.Context, f func(*kgo.Record) (more bool, err error)) error {
-	for {
-		fetches := c.poll(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if len(c.settled) > 0 && fetches.NumRecords() == 0 {
-			clear(c.settled)
-			if more, err := c.release(f); !more || err != nil {
-				return err
-			}
-		}
-		for _, e := range fetches.Errors() {
-			if !errors.Is(e.Err, context.DeadlineExceeded) {
-				return fmt.Errorf("read changelog %s/%d: %w", e.Topic, e.Partition, e.Err)
-			}
-		}
-		for r := range fetches.RecordsAll() {
-			if len(c.settled) > 0 {
-				if c.hold(r); len(c.settled) > 0 {
-					continue
-				}
-				if more, err := c.release(f); !more || err != nil {
-					return err
-				}
-			} else if !r.Attrs.IsControl() && r.Key != nil {
-				if more, err := f(r); !more || err != nil {
-					return err
-				}
-			}
-		}
-	}
-}
-
-// hold keeps a change back until all partitions have settled.
-func (c *changes) hold(r *kgo.Record) {
-	if !r.Attrs.IsControl() && r.Key != nil {
-		k := string(r.Key)
-		if c.held[k] == nil {
-			c.order = append(c.order, k)
-		}
-		c.held[k] = r
-	}
-	if end, ok := c.settled[r.Partition]; ok && r.Offset+1 >= end {
-		delete(c.settled, r.Partition)
-	}
-}
-
-// positions are where the partitions of a store stand in its changelog, at most.
-func (r *reading) positions(ctx context.Context, st query.Store) (map[int32]int64, error) {
-	router := r.router()
-	deadline := time.Now().Add(r.at.within)
-	for {
-		found := map[int32]int64{}
-		stores := []query.Store{}
-		if router.Find != nil {
-			all, err := router.Instances(ctx, false)
-			if err != nil {
-				return nil, err
-			}
-			for _, k := range all {
-				stores = append(stores, k.Stores...)
-			}
-		} else {
-			stores = append(stores, st)
-		}
-		for _, s := range stores {
-			for i, p := range s.Here {
-				if s.Name == r.name && i < len(s.Positions) {
-					found[p] = s.Positions[i]
-				}
-			}
-		}
-		switch {
-		case router.Find == nil && len(found) == 0:
-			return nil, fmt.Errorf("%w: %q: no task of it runs here", ErrNotReady, r.name)
-		case router.Find == nil, len(found) == int(st.Partitions):
-			return found, nil
-		case time.Now().After(deadline):
-			return nil, fmt.Errorf("%w: %q: %d of %d partitions are with instances that answer", ErrUnavailable, r.name, len(found), st.Partitions)
-		}
-		timer := time.NewTimer(100 * time.Millisecond)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		}
-	}
 }

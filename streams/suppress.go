@@ -50,7 +50,11 @@ func (s Suppression) bounded() bool { return s.MaxRecords > 0 || s.MaxBytes > 0 
 // Suppress holds updates back: of each key the first waits for Wait, those that follow meanwhile replace it. What has
 // waited long enough, in the suppression's own stream time, goes out when the next update arrives, the earliest first;
 // without updates nothing does. A lookup (a join) sees the rows that have gone out.
-func (t *KTable[K, V]) Suppress(s Suppression) *KTable[K, V] {
+func (t *KTable[K, V]) Suppress[S Suppression](how S) *KTable[K, V] {
+	return suppress(t, Suppression(how))
+}
+
+func suppress[K, V any](t *KTable[K, V], s Suppression) *KTable[K, V] {
 	s.check(t.b)
 	node := suppressNode(t.b, t.node, s)
 	out := &KTable[K, V]{b: t.b, node: node, out: &stage[K, change[V]]{}, key: t.key, val: t.val}
@@ -85,7 +89,11 @@ func (t *KTable[K, V]) Suppress(s Suppression) *KTable[K, V] {
 
 // Suppress holds updates back, as KTable.Suppress does; without a Wait until each window can change no more. Prefer
 // Final, which needs no buffer.
-func (t *WindowedKTable[K, V]) Suppress(s Suppression) *WindowedKTable[K, V] {
+func (t *WindowedKTable[K, V]) Suppress[S Suppression](how S) *WindowedKTable[K, V] {
+	return suppressWindows(t, Suppression(how))
+}
+
+func suppressWindows[K, V any](t *WindowedKTable[K, V], s Suppression) *WindowedKTable[K, V] {
 	s.check(t.b)
 	closes := s.Wait == 0
 	switch {
@@ -122,7 +130,7 @@ func declareBuffer[K, V any](b *Builder, node *graph.Node, s Suppression, key se
 	}
 	key = serdeFor(b, key, nil, fmt.Sprintf("the key of suppression %q", s.Name))
 	val = serdeFor(b, val, nil, fmt.Sprintf("the value of suppression %q", s.Name))
-	d := declareStore(b, Store[K, *held[V]]{Name: s.store(), Key: key, Value: serde.Serde[*held[V]](heldSerde[V]{val}),
+	d := declareStore(b, rowStore[K, *held[V]]{Name: s.store(), Key: key, Value: serde.Serde[*held[V]](heldSerde[V]{val}),
 		NoChangelog: s.NoChangelog, Changelog: s.Changelog}, nil, nil)
 	d.spec.Headers = []kgo.RecordHeader{{Key: "v", Value: []byte{heldVersion}}}
 	d.own(b, node)

@@ -68,11 +68,11 @@ func (b *Builder) Table[K, V any](t Topic[K, V], into Store[K, V], from ...Sourc
 	}
 	if into.Versioned != 0 {
 		def.spec.Table = into.Name
-		out.keepVersions(into)
+		keepVersions(out, into)
 		readVersions(out, into.Name, read, gone, null)
 		return out
 	}
-	d := declareStore(b, into, key, val)
+	d := declareStore(b, rowStore[K, V](into), key, val)
 	if b.Optimize && t.Pattern == "" && len(t.Also) == 0 && into.MaxEntries == 0 && into.TTL == 0 {
 		d.spec.Changelog, d.spec.FromSource = engine.Topic{Name: t.Name}, true
 		d.spec.Check = (&reader[K, V]{key: newDecoder(key, t.Name, true), val: newDecoder(val, t.Name, false)}).check
@@ -218,7 +218,7 @@ func derive[K, V, V2 any](t *KTable[K, V], prefix string, into []Store[K, V2]) *
 	out := &KTable[K, V2]{b: t.b, node: t.b.g.Add(graph.Processor, t.b.g.Next(prefix), t.node), out: &stage[K, change[V2]]{},
 		key: t.key, val: carry[V2](t.val)}
 	if len(into) > 0 && into[0].Name != "" {
-		out.keep(declareStore(t.b, into[0], out.key, out.val))
+		out.keep(declareStore(t.b, rowStore[K, V2](into[0]), out.key, out.val))
 	}
 	return out
 }
@@ -370,7 +370,9 @@ func (ch change[V]) public() (out Change[V]) {
 }
 
 // To writes the table's updates to a topic, deletes as tombstones.
-func (t *KTable[K, V]) To(topic Topic[K, V]) *End {
+func (t *KTable[K, V]) To[T Topic[K, V]](topic T) *End { return tableTo(t, Topic[K, V](topic)) }
+
+func tableTo[K, V any](t *KTable[K, V], topic Topic[K, V]) *End {
 	node := t.b.g.Add(graph.Processor, t.b.g.Next("KTABLE-TOSTREAM-"), t.node)
 	sink, open := addSink(t.b, node, topic, t.key, t.val)
 	wireTableSink(t.out, node, sink, open)
@@ -387,29 +389,33 @@ func wireTableSink[K, V any](from *stage[K, change[V]], node, sink *graph.Node, 
 // ToTable makes a table of a stream: each record is the new row of its key. Records with a null key are dropped; of a
 // stream of *V a nil value deletes. With a zero Store the table is not kept: it cannot be joined, and its updates have no
 // old value; the key of the stream must be as it was partitioned.
-func (s *KStream[K, V]) ToTable(into Store[K, V]) *KTable[K, V] {
+func (s *KStream[K, V]) ToTable[S Store[K, V]](into S) *KTable[K, V] {
+	return toTable(s, Store[K, V](into))
+}
+
+func toTable[K, V any](s *KStream[K, V], into Store[K, V]) *KTable[K, V] {
 	b := s.b
 	name := b.g.Next("KSTREAM-TOTABLE-")
 	if into.Name == "" {
-		return s.unkeptTable(name)
+		return unkeptTable(s, name)
 	}
 	var d *storeDef
 	if into.Versioned != 0 {
 		d = declareVersioned(b, into, s.key, s.val)
 	} else {
-		d = declareStore(b, into, s.key, s.val)
+		d = declareStore(b, rowStore[K, V](into), s.key, s.val)
 	}
 	in := s
 	if s.rekeyed {
-		in = s.byKey(into.Name, d)
+		in = byKey(s, into.Name, d)
 	}
 	out := &KTable[K, V]{b: b, node: b.g.Add(graph.Processor, name, in.node), out: &stage[K, change[V]]{}, key: in.key, val: in.val}
 	null, nullKey := nullTest[V](), nullTest[K]()
 	if into.Versioned != 0 {
-		out.keepVersions(into)
+		keepVersions(out, into)
 		raw := sameBytes(in.raw, out.keyed)
 		in.out.to(out.node, func(o *opening) fn[K, V] {
-			put := out.putVersions(o, into.Name, raw)
+			put := putVersions(out, o, into.Name, raw)
 			return func(c *cursor, k K, v V) error { return put(c, k, v, null == nil || !null(v)) }
 		})
 		return out
@@ -430,7 +436,7 @@ func (s *KStream[K, V]) ToTable(into Store[K, V]) *KTable[K, V] {
 }
 
 // unkeptTable is ToTable without a store.
-func (s *KStream[K, V]) unkeptTable(name string) *KTable[K, V] {
+func unkeptTable[K, V any](s *KStream[K, V], name string) *KTable[K, V] {
 	b := s.b
 	if s.rekeyed {
 		b.mistake("ToTable without a store: the key of the stream may have changed: give the table a store, or Repartition before")
@@ -456,11 +462,11 @@ func unkept[K, V any](t *KTable[K, V], null func(V) bool, nullKey func(K) bool) 
 }
 
 // byKey repartitions a stream whose key has changed, for a store d that is keyed by it.
-func (s *KStream[K, V]) byKey(name string, d *storeDef) *KStream[K, V] {
+func byKey[K, V any](s *KStream[K, V], name string, d *storeDef) *KStream[K, V] {
 	key, _ := d.spec.Key.(serde.Serde[K])
-	key = serdeFor(s.b, s.key, key, fmt.Sprintf("the key of the repartition before %q", name))
-	val := serdeFor(s.b, s.val, nil, fmt.Sprintf("the value of the repartition before %q (see WithSerdes)", name))
-	return s.repartition(name, key, val, 0, nil)
+	key = serdeFor(s.b, s.key, key, fmt.Sprintf("the key of the repartition before %q"+onTheWay, name))
+	val := serdeFor(s.b, s.val, nil, fmt.Sprintf("the value of the repartition before %q"+onTheWay, name))
+	return repartition(s, name, key, val, 0, nil)
 }
 
 // errSkipped says that the policy left a row alone.

@@ -94,7 +94,7 @@ func joinTables[K, V, V2, R any](t *KTable[K, V], with *KTable[K, V2], need requ
 	row := joinRowOf(out.node, need, f)
 	old := new(bool)
 	if len(into) > 0 && into[0].Name != "" {
-		out.keep(declareStore(b, into[0], out.key, out.val))
+		out.keep(declareStore(b, rowStore[K, R](into[0]), out.key, out.val))
 	} else {
 		out.old = func() bool {
 			*old = t.old() && with.old()

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/state"
@@ -26,15 +27,16 @@ func (d *storeDef) traced(b *Builder, is bool) {
 		b.mistake("store %q is traced, and its contexts are in store %q: give the store that has this name another one", d.spec.Name, name)
 		return
 	}
-	d.marks = declareStore(b, Store[[]byte, engine.Mark]{Name: name, Key: serde.Bytes, Value: markSerde{}, MaxEntries: tracedRows,
+	d.marks = declareStore(b, rowStore[[]byte, engine.Mark]{Name: name, Key: serde.Bytes, Value: markSerde{}, MaxEntries: tracedRows,
 		InMemory: d.shard.Medium == state.Memory, NoChangelog: d.spec.Changelog.Name == ""}, nil, nil)
 	d.marks.spec.Aside = true
 }
 
-// marks are the contexts of one store's rows in one task.
+// marks are the contexts of one store's rows in one task, or of a global table's in the instance.
 type marks struct {
-	st  *state.KeyValueStore[[]byte, engine.Mark]
-	buf []byte
+	st     *state.KeyValueStore[[]byte, engine.Mark]
+	global *engine.Slots // in place of st
+	buf    []byte
 }
 
 // marksAs is the key in opening.memo of a store's marks.
@@ -42,6 +44,9 @@ type marksAs string
 
 // marksOf returns the contexts of a store's rows; nil if it is not traced, or nothing is.
 func marksOf(o *opening, store string) *marks {
+	if o.task.Sub().Global {
+		return globalMarks(o.task, o.task.Sub().Stores, store)
+	}
 	if o.task.Cursor().Trace == nil {
 		return nil
 	}
@@ -55,6 +60,17 @@ func marksOf(o *opening, store string) *marks {
 	m := &marks{st: st}
 	o.memo[marksAs(store)] = m
 	return m
+}
+
+// globalMarks returns the contexts of a global table's rows, for the task that writes it or one that reads it; nil if it is
+// not traced, or nothing is.
+func globalMarks(t *engine.Task, stores []*engine.StoreSpec, store string) *marks {
+	for _, spec := range stores {
+		if env := t.Env(); spec.Name == store && spec.Traced && env.Tracer != nil && env.Globals != nil {
+			return &marks{global: env.Globals.Of(store)}
+		}
+	}
+	return nil
 }
 
 // markKey is the key of a row's context: the row's, and its window's start. It is valid until the next call. enc is the key
@@ -77,6 +93,12 @@ func markKey[K any](m *marks, s serde.Serde[K], enc []byte, k K, start int64) []
 // leave keeps the context of the record in hand, which writes the row of that key, if it is sampled. What it leaves may be
 // lost with nothing lost but a link, so errors of the store are left to the next call that needs it.
 func (m *marks) leave(c *cursor, key []byte, at int64) {
+	if m.global != nil {
+		if mark, ok := engine.MarkOf(c, at); ok && key != nil {
+			m.global.Mark(key, mark)
+		}
+		return
+	}
 	mark, ok := c.Trace.Mark(c, at)
 	if !ok || key == nil {
 		return
@@ -90,6 +112,10 @@ func (m *marks) leave(c *cursor, key []byte, at int64) {
 func (m *marks) find(key []byte, at int64) (sc trace.SpanContext, ok bool) {
 	if m == nil || key == nil {
 		return sc, false
+	}
+	if m.global != nil {
+		mark, ok := m.global.Marked(key)
+		return mark.Context(), ok && mark.Time == at
 	}
 	e, err := m.st.Entry(key, bytes.Clone(key))
 	if err != nil || !e.Exists || e.Value.Time != at {
@@ -116,11 +142,13 @@ func (m *marks) link(c *cursor, key []byte, at int64) {
 // markSerde writes a context as 32 bytes: trace id, span id, and the row's time in milliseconds, big-endian.
 type markSerde struct{}
 
+const markSize = 32
+
 // Format names the format.
 func (markSerde) Format() string { return "trace-mark" }
 
 // FixedSize is the size of all of them.
-func (markSerde) FixedSize() int { return 32 }
+func (markSerde) FixedSize() int { return markSize }
 
 func (markSerde) Append(dst []byte, _ serde.Place, m engine.Mark) ([]byte, error) {
 	dst = append(append(dst, m.Trace[:]...), m.Span[:]...)
@@ -128,8 +156,8 @@ func (markSerde) Append(dst []byte, _ serde.Place, m engine.Mark) ([]byte, error
 }
 
 func (markSerde) Decode(at serde.Place, data []byte) (m engine.Mark, err error) {
-	if len(data) != 32 {
-		return m, fmt.Errorf("%w: %s has %d bytes, want 32", serde.ErrLength, at, len(data))
+	if len(data) != markSize {
+		return m, fmt.Errorf("%w: %s has %d bytes, want %d", serde.ErrLength, at, len(data), markSize)
 	}
 	copy(m.Trace[:], data)
 	copy(m.Span[:], data[16:])
@@ -228,3 +256,52 @@ func (t *tracedStore[K, V]) read(k K, at int64) {
 }
 
 func (t *tracedStore[K, V]) wrote(k K) { t.m.leave(t.c, markKey(t.m, t.s, nil, k, 0), t.c.Time) }
+
+// tracedVersions is tracedStore for a store of versions: each version has the context of its own record.
+type tracedVersions[K, V any] struct {
+	st *state.VersionedStore[K, V]
+	m  *marks
+	s  serde.Serde[K]
+	c  *cursor
+}
+
+var _ state.Versioned[string, string] = (*tracedVersions[string, string])(nil)
+
+// Get implements [state.Versioned].
+func (t *tracedVersions[K, V]) Get(k K) (state.Version[V], bool, error) {
+	v, ok, err := t.st.Get(k)
+	return t.read(k, v, ok), ok, err
+}
+
+// GetAsOf implements [state.Versioned].
+func (t *tracedVersions[K, V]) GetAsOf(k K, at time.Time) (state.Version[V], bool, error) {
+	v, ok, err := t.st.GetAsOf(k, at)
+	return t.read(k, v, ok), ok, err
+}
+
+func (t *tracedVersions[K, V]) read(k K, v state.Version[V], ok bool) state.Version[V] {
+	if ok && t.c.Trace.Wants(t.c) {
+		from := v.From.UnixMilli()
+		t.m.link(t.c, markKey(t.m, t.s, nil, k, from), from)
+	}
+	return v
+}
+
+// Put implements [state.Versioned].
+func (t *tracedVersions[K, V]) Put(k K, v V, at time.Time) (bool, error) {
+	kept, err := t.st.Put(k, v, at)
+	return t.wrote(k, at, kept), err
+}
+
+// Delete implements [state.Versioned].
+func (t *tracedVersions[K, V]) Delete(k K, at time.Time) (bool, error) {
+	kept, err := t.st.Delete(k, at)
+	return t.wrote(k, at, kept), err
+}
+
+func (t *tracedVersions[K, V]) wrote(k K, at time.Time, kept bool) bool {
+	if kept {
+		t.m.leave(t.c, markKey(t.m, t.s, nil, k, at.UnixMilli()), at.UnixMilli())
+	}
+	return kept
+}

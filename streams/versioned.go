@@ -18,9 +18,6 @@ func declareVersioned[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], v
 		return d
 	}
 	b.checkName("a store", s.Name)
-	if s.Traced {
-		b.mistake("store %q keeps versions, and contexts of their records are not kept: leave Traced out", s.Name)
-	}
 	if s.Versioned < time.Millisecond {
 		b.mistake("store %q keeps versions for %v: at least a millisecond is needed", s.Name, s.Versioned)
 	}
@@ -35,10 +32,11 @@ func declareVersioned[K, V any](b *Builder, s Store[K, V], key serde.Serde[K], v
 	d := newStoreDef(b, s.Name, engine.Versioned, s.InMemory, s.NoChangelog, s.Changelog)
 	d.shard.Versions = true
 	d.keptBy(b, s.Engine)
+	d.traced(b, s.Traced)
 	d.spec.Key, d.spec.Value = key, val
 	d.spec.RetentionMillis = s.Versioned.Milliseconds()
 	d.open = func(t *engine.Task, sh *state.Shard, topic string) (state.Store, error) {
-		return state.OpenVersioned(sh, key, val, s.Versioned, state.StoreOptions{Topic: topic})
+		return state.OpenVersioned(sh, key, val, s.Versioned, state.StoreOptions{Topic: topic, MaxRow: d.maxRow(t, topic), Unreadable: d.unreadable(t)})
 	}
 	return d
 }
@@ -58,11 +56,15 @@ func (t *Task) VersionedStore[K, V any](s Store[K, V]) state.Versioned[K, V] {
 	if _, ok := t.o.typed[s.Name].(*state.VersionedStore[K, V]); !ok {
 		panic(fmt.Sprintf("store %q is a %T, not a store of versions of these types", s.Name, t.o.typed[s.Name]))
 	}
-	return versions[K, V](t.o, s.Name)
+	st := versions[K, V](t.o, s.Name)
+	if m, key := marksOf(t.o, s.Name), keySerde[K](t.t.Sub(), s.Name); m != nil && key != nil {
+		return &tracedVersions[K, V]{st: st, m: m, s: key, c: t.t.Cursor()}
+	}
+	return st
 }
 
 // keepVersions makes a store of versions that of the table.
-func (t *KTable[K, V]) keepVersions(into Store[K, V]) {
+func keepVersions[K, V any](t *KTable[K, V], into Store[K, V]) {
 	d := declareVersioned(t.b, into, t.key, t.val)
 	d.own(t.b, t.node)
 	if s, ok := d.spec.Key.(serde.Serde[K]); ok {
@@ -74,8 +76,14 @@ func (t *KTable[K, V]) keepVersions(into Store[K, V]) {
 	t.old = func() bool { return true }
 	t.history = into.Versioned
 	t.asOf = func(o *opening) lookupAt[K, V] {
-		st := versions[K, V](o, into.Name)
-		return func(_ *cursor, enc []byte, k K, at int64) (V, int64, bool, error) { return st.Lookup(enc, k, at) }
+		st, m, keyed := versions[K, V](o, into.Name), marksOf(o, into.Name), t.keyed
+		return func(c *cursor, enc []byte, k K, at int64) (V, int64, bool, error) {
+			v, from, ok, err := st.Lookup(enc, k, at)
+			if ok && m != nil && c.Trace.Wants(c) {
+				m.link(c, markKey(m, keyed, enc, k, from), from)
+			}
+			return v, from, ok, err
+		}
 	}
 	t.get = func(o *opening) lookup[K, V] {
 		get := t.asOf(o)
@@ -90,23 +98,23 @@ type lookupAt[K, V any] func(c *cursor, enc []byte, k K, at int64) (v V, from in
 func readVersions[K, V any](t *KTable[K, V], store string, read *stage[K, V], gone *stage[K, struct{}], null func(V) bool) {
 	raw := sameBytes(t.key, t.keyed)
 	read.to(t.node, func(o *opening) fn[K, V] {
-		put := t.putVersions(o, store, raw)
+		put := putVersions(t, o, store, raw)
 		return func(c *cursor, k K, v V) error { return put(c, k, v, null == nil || !null(v)) }
 	})
 	gone.to(t.node, func(o *opening) fn[K, struct{}] {
-		put := t.putVersions(o, store, raw)
+		put := putVersions(t, o, store, raw)
 		var zero V
 		return func(c *cursor, k K, _ struct{}) error { return put(c, k, zero, false) }
 	})
 }
 
 // putVersions is the entry of a table of versions: each record is placed by its time, and passed on at once.
-func (t *KTable[K, V]) putVersions(o *opening, name string, raw bool) func(c *cursor, k K, v V, has bool) error {
+func putVersions[K, V any](t *KTable[K, V], o *opening, name string, raw bool) func(c *cursor, k K, v V, has bool) error {
 	st, next, node := versions[K, V](o, name), t.out.open(o), t.node
 	if st == nil {
 		return nil
 	}
-	nullKey := nullTest[K]()
+	nullKey, m := nullTest[K](), marksOf(o, name)
 	return func(c *cursor, k K, v V, has bool) error {
 		if nullKey != nil && nullKey(k) {
 			c.Task.Counters.NullDropped++
@@ -125,6 +133,9 @@ func (t *KTable[K, V]) putVersions(o *opening, name string, raw bool) func(c *cu
 				c.Task.Counters.Late++
 			}
 			return nil
+		}
+		if m != nil {
+			m.leave(c, markKey(m, t.keyed, enc, k, c.Time), c.Time)
 		}
 		return next(c, k, change[V]{new: v, hasNew: has, old: in.Old, hasOld: in.HasOld, stale: !in.Latest})
 	}
@@ -191,8 +202,8 @@ func graceJoin[K, V any](in *KStream[K, V], node *graph.Node, how []TableJoin, h
 		b.mistake("join %q waits for %v, but the table keeps its versions for %v only: make Versioned larger, or Grace smaller", j.Name, j.Grace, history)
 	}
 	name := j.Name + "-Buffer"
-	key := serdeFor(b, in.key, nil, fmt.Sprintf("the key of the stream of join %q", j.Name))
-	val := serdeFor(b, in.val, nil, fmt.Sprintf("the value of the stream of join %q (see WithSerdes)", j.Name))
+	key := serdeFor(b, in.key, nil, fmt.Sprintf("the key of the stream of join %q"+onTheWay, j.Name))
+	val := serdeFor(b, in.val, nil, fmt.Sprintf("the value of the stream of join %q"+onTheWay, j.Name))
 	if b.store(name) != nil {
 		b.mistake("two joins are named %q", j.Name)
 		return open

@@ -88,14 +88,10 @@ func (v *View[K, V]) BackwardRange(from, to *K) iter.Seq2[Entry[K, V], error] {
 }
 
 func (v *View[K, V]) between(from, to *K, backward bool) iter.Seq2[Entry[K, V], error] {
-	return v.entries(v.rows(query.Range, nil, func(r *query.Request, topic string) (err error) {
-		if r.From, err = v.bound(from, topic); err != nil {
-			return err
-		}
-		r.To, err = v.bound(to, topic)
+	return v.entries(v.rows(query.Range, nil, v.keys(from, to, func(r *query.Request, _ string) error {
 		r.Backward = backward
-		return err
-	}))
+		return nil
+	})))
 }
 
 // Prefix yields the rows whose encoded keys begin with prefix, ordered by them. An error comes last, with a zero entry.
@@ -115,53 +111,4 @@ func (v *View[K, V]) ApproximateCount() (int64, error) { return v.count() }
 
 func (v *View[K, V]) entries(rows iter.Seq2[query.Row, error]) iter.Seq2[Entry[K, V], error] {
 	return decode(v.codec, &v.reading, rows, func(k K, _ *query.Row) K { return k })
-}
-
-// WindowView is View for a window store.
-type WindowView[K, V any] struct {
-	reading
-	codec[K, V]
-	size time.Duration
-}
-
-// WindowView returns a view of a window store of the topology. s.Size has to be set for the ends of its windows.
-func (a *App) WindowView[K, V any](s WindowStore[K, V]) (*WindowView[K, V], error) {
-	c, err := storeSerdes[K, V](a, s.Name, engine.Window)
-	if err != nil {
-		return nil, err
-	}
-	return &WindowView[K, V]{reading{at: a.ask, name: s.Name}, c, s.Size}, nil
-}
-
-// Reading is View.Reading.
-func (v *WindowView[K, V]) Reading(ctx context.Context, how Reading) *WindowView[K, V] {
-	return &WindowView[K, V]{v.with(ctx, how), v.codec, v.size}
-}
-
-// Fetch yields the windows of k that start in [from, to], oldest first. An error comes last, with a zero entry.
-func (v *WindowView[K, V]) Fetch(k K, from, to time.Time) iter.Seq2[Entry[Windowed[K], V], error] {
-	return v.entries(v.rows(query.Fetch, v.encode(k), within(from, to)))
-}
-
-// Range yields the windows of all keys that start in [from, to], by start, then by encoded key. An error comes last, with a
-// zero entry.
-func (v *WindowView[K, V]) Range(from, to time.Time) iter.Seq2[Entry[Windowed[K], V], error] {
-	return v.entries(v.rows(query.Starts, nil, within(from, to)))
-}
-
-func (v *WindowView[K, V]) entries(rows iter.Seq2[query.Row, error]) iter.Seq2[Entry[Windowed[K], V], error] {
-	return decode(v.codec, &v.reading, rows, v.windowed)
-}
-
-func (v *WindowView[K, V]) windowed(k K, row *query.Row) Windowed[K] {
-	start := fromMillis(row.Start)
-	return Windowed[K]{Key: k, Start: start, End: start.Add(v.size)}
-}
-
-// within bounds a request in time.
-func within(from, to time.Time) func(*query.Request, string) error {
-	return func(r *query.Request, _ string) error {
-		r.Since, r.Until = from.UnixMilli(), to.UnixMilli()
-		return nil
-	}
 }

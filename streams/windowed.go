@@ -18,7 +18,8 @@ type TimeWindowedKStream[K, V any] struct {
 }
 
 // WindowedBy parts each group by windows.
-func (g *KGroupedStream[K, V]) WindowedBy(w Windows) *TimeWindowedKStream[K, V] {
+func (g *KGroupedStream[K, V]) WindowedBy[W Windows](windows W) *TimeWindowedKStream[K, V] {
+	w := Windows(windows)
 	if err := w.check(); err != nil {
 		g.s.b.mistake("WindowedBy: %w", err)
 		w = Tumbling(time.Second)
@@ -38,14 +39,18 @@ func (w *TimeWindowedKStream[K, V]) Final() *TimeWindowedKStream[K, V] {
 }
 
 // Count counts the records of each key and window, those with a null value included.
-func (w *TimeWindowedKStream[K, V]) Count(into WindowStore[K, int64]) *WindowedKTable[K, int64] {
-	return windowAggregate(w, into, "KSTREAM-AGGREGATE-", func(*graph.Node) step[K, V, int64] {
+func (w *TimeWindowedKStream[K, V]) Count[S WindowStore[K, int64]](into S) *WindowedKTable[K, int64] {
+	return windowAggregate(w, WindowStore[K, int64](into), "KSTREAM-AGGREGATE-", func(*graph.Node) step[K, V, int64] {
 		return func(_ *cursor, _ K, _ V, n int64, _ bool) (int64, bool, error) { return n + 1, true, nil }
 	})
 }
 
 // Reduce keeps one value per key and window: the first as it is, then f of the value so far and the next.
-func (w *TimeWindowedKStream[K, V]) Reduce(into WindowStore[K, V], f func(V, V) (V, error)) *WindowedKTable[K, V] {
+func (w *TimeWindowedKStream[K, V]) Reduce[S WindowStore[K, V]](into S, f func(V, V) (V, error)) *WindowedKTable[K, V] {
+	return windowReduce(w, WindowStore[K, V](into), f)
+}
+
+func windowReduce[K, V any](w *TimeWindowedKStream[K, V], into WindowStore[K, V], f func(V, V) (V, error)) *WindowedKTable[K, V] {
 	if into.Value == nil {
 		into.Value = w.g.s.val
 	}
@@ -84,7 +89,7 @@ func windowAggregate[K, V, A any](w *TimeWindowedKStream[K, V], into WindowStore
 	b := w.g.s.b
 	name := b.g.Next(prefix)
 	d := w.w.store(b, into, w.g.s.key)
-	in := w.g.ready(d)
+	in := ready(w.g, d)
 	out := w.w.table[K, A](b, d, b.g.Add(graph.Processor, name, in.node), w.final)
 	d.own(b, out.node)
 	windowInput(in, out, d, out.node, w.w, d.spec.Name, w.late, steps)
@@ -106,7 +111,11 @@ func (w *Windows) store[K, A any](b *Builder, into WindowStore[K, A], key serde.
 	case retention < live:
 		b.mistake("store %q keeps windows for %v, but they change for %v (size and grace): make Retention larger, or leave it out", into.Name, retention, live)
 	}
-	return declareWindow(b, into, key, nil, size, retention)
+	d := declareWindow(b, into, key, nil, size, retention)
+	if d != nil && w.kind == calendar {
+		d.spec.End = w.end
+	}
+	return d
 }
 
 // table is the table of windows at a node.

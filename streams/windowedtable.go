@@ -164,7 +164,11 @@ func (t *WindowedKTable[K, V]) Changes[K2, R any](key func(Windowed[K]) K2, valu
 }
 
 // To writes the table's updates to a topic, deletes as tombstones. Records are partitioned by the key within.
-func (t *WindowedKTable[K, V]) To(topic Topic[Windowed[K], V]) *End {
+func (t *WindowedKTable[K, V]) To[T Topic[Windowed[K], V]](topic T) *End {
+	return windowsTo(t, Topic[Windowed[K], V](topic))
+}
+
+func windowsTo[K, V any](t *WindowedKTable[K, V], topic Topic[Windowed[K], V]) *End {
 	node := t.b.g.Add(graph.Processor, t.b.g.Next("KTABLE-TOSTREAM-"), t.node)
 	sink, open := addSink(t.b, node, topic, t.windowed(), t.val)
 	wireTableSink(t.out, node, sink, open)

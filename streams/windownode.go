@@ -29,13 +29,14 @@ type windowNode[K, V, A any] struct {
 	find  func(at int64, _ struct{}) ([]state.Span, error)
 	ends  map[int64]int64 // of custom windows: start -> end
 	ended uint32          // commits when ends was pruned
+	date  dating          // of a calendar
 	slid  slide[A]
 }
 
 // start wires the store's updates, unless only final results go out. What was closed before a restart stays closed.
 func (n *windowNode[K, V, A]) start(c *cursor) {
 	observed := *n.clock.observed
-	n.clock.closed = n.w.lastClosed(observed)
+	n.clock.closed = n.w.lastClosed(observed, &n.date)
 	if observed >= 0 {
 		n.st.Advance(observed)
 	}
@@ -70,7 +71,7 @@ func (n *windowNode[K, V, A]) prepare() {
 		}
 	case calendar:
 		n.find = func(at int64, _ struct{}) ([]state.Span, error) {
-			start, end := n.w.dates(at)
+			start, end := n.date.of(&n.w, at)
 			return append(n.spans[:0], state.Span{Start: start, End: end}), nil
 		}
 	case custom:
@@ -94,7 +95,11 @@ func (n *windowNode[K, V, A]) prepare() {
 
 func (n *windowNode[K, V, A]) key(k K, start int64) Windowed[K] {
 	end, ok := n.ends[start]
-	if !ok {
+	switch {
+	case ok:
+	case n.w.kind == calendar:
+		_, end = n.date.of(&n.w, start)
+	default:
 		end = n.w.end(start)
 	}
 	return Windowed[K]{Key: k, Start: fromMillis(start), End: fromMillis(end)}
@@ -248,7 +253,7 @@ func (n *windowNode[K, V, A]) noEntry(c *cursor, enc []byte, k K, start int64, e
 // advance follows the observed time, which has gone on without a record.
 func (n *windowNode[K, V, A]) advance(c *cursor) (closed bool, err error) {
 	if n.final {
-		closed = n.w.lastClosed(*n.clock.observed) > n.clock.closed
+		closed = n.w.lastClosed(*n.clock.observed, &n.date) > n.clock.closed
 		err = n.close(c)
 	}
 	n.st.Advance(*n.clock.observed)
@@ -257,7 +262,7 @@ func (n *windowNode[K, V, A]) advance(c *cursor) (closed bool, err error) {
 
 // close passes on the results of the windows that have closed since it was last called.
 func (n *windowNode[K, V, A]) close(c *cursor) error {
-	last := n.w.lastClosed(*n.clock.observed)
+	last := n.w.lastClosed(*n.clock.observed, &n.date)
 	if last <= n.clock.closed {
 		return nil
 	}

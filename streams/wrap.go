@@ -8,13 +8,27 @@ import (
 )
 
 // Node is a node of one task, as [Config.Wrap] is told of it.
+//
+//	Name           string   // as Topology.Describe shows it
+//	Task           string   // for example 0_3
+//	Source, Sink   bool     // it reads or writes topics; neither: it is a processor
+//	Topics, Stores []string // which; internal topics without the application's id. Not to be changed
 type Node = engine.Node
 
 // Wrapper is a hook around one node of one task: it is called for every record that reaches the node, and calls next, at
 // most once, to let the node have it. See [Config.Wrap].
+//
+//	func(v *Visit, next func() error) error
 type Wrapper = engine.Wrapper
 
 // Visit is a record at a node, as a [Wrapper] sees it. It is valid during the call only.
+//
+//	func (v *Visit) Node() Node
+//	func (v *Visit) Key[K any]() (K, bool)   // the key, if it is a K
+//	func (v *Visit) Value[V any]() (V, bool) // the value, if it is a V; an update of a table is a Change
+//	func (v *Visit) Time() time.Time
+//	func (v *Visit) Headers() []Header       // a copy
+//	func (v *Visit) Origin() (Origin, bool)  // of the source record; false if there is none
 type Visit = engine.Visit
 
 // hooked is f behind the hook that the application has around the node; without one, f itself.

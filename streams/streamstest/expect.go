@@ -28,7 +28,8 @@ func KV[K, V any](key K, value V, opts ...Option) streams.Record[K, V] {
 }
 
 // Expect compares what was written to a topic since it was last read with want, record for record, and reports every
-// difference. Without want it expects nothing. A record without a Time or without Headers agrees with any.
+// difference. Without want it expects nothing. A record without a Time or without Headers agrees with any. Keys and values are
+// compared as reflect.DeepEqual does, but for times, which are equal if they are the same instant, whatever the zone.
 func (d *Driver) Expect[K, V any](from streams.Topic[K, V], want ...streams.Record[K, V]) {
 	d.t.Helper()
 	if text := differences(d.Read(from), want, sameRecord, showRecord[K, V]); text != "" {
@@ -65,7 +66,7 @@ func (s *Session[K, V]) Expect(want ...Row[streams.Windowed[K], V]) {
 func expectRows[K, V any](d *Driver, store string, got, want []Row[K, V]) {
 	d.t.Helper()
 	same := func(got, want Row[K, V]) bool {
-		return reflect.DeepEqual(got.Key, want.Key) && reflect.DeepEqual(got.Value, want.Value) && (want.Time.IsZero() || got.Time.Equal(want.Time))
+		return equal(got.Key, want.Key) && equal(got.Value, want.Value) && (want.Time.IsZero() || got.Time.Equal(want.Time))
 	}
 	show := func(r Row[K, V]) string { return showKV(r.Key, r.Value, r.Time, nil) }
 	if text := missing(got, want, same, show); text != "" {
@@ -74,7 +75,7 @@ func expectRows[K, V any](d *Driver, store string, got, want []Row[K, V]) {
 }
 
 func sameRecord[K, V any](got, want streams.Record[K, V]) bool {
-	return reflect.DeepEqual(got.Key, want.Key) && reflect.DeepEqual(got.Value, want.Value) &&
+	return equal(got.Key, want.Key) && equal(got.Value, want.Value) &&
 		(want.Time.IsZero() || got.Time.Equal(want.Time)) && (want.Headers == nil || reflect.DeepEqual(got.Headers, want.Headers))
 }
 

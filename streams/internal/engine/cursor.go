@@ -16,6 +16,8 @@ type Cursor struct {
 	// valid until the stores are sealed.
 	Store string
 	Key   []byte
+	// Value is what is stored of a row that does not decode.
+	Value []byte
 }
 
 func (c *Cursor) reset() { c.Record, c.Headers, c.Time, c.Store, c.Key = nil, nil, 0, "", nil }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -106,6 +107,24 @@ func TestSmallestTimestampIsNext(t *testing.T) {
 	}
 	if b.task.Counters.Processed != 6 || b.task.BufferedAll() != 0 {
 		t.Errorf("processed %d, buffered %d; want 6, 0", b.task.Counters.Processed, b.task.BufferedAll())
+	}
+}
+
+// What processes comes back between two records once it is told to, and goes on from there.
+func TestProcessYields(t *testing.T) {
+	b := &bench{}
+	b.start(t, nil, "A")
+	b.task.Enqueue("A", 0, []*kgo.Record{rec("A", "a", 1, 0), rec("A", "b", 2, 1), rec("A", "c", 3, 2)})
+	yield := b.task.Env().Yield
+	b.fail = func(r *kgo.Record) error { yield.Store(string(r.Value) == "b"); return nil }
+	if n, err := b.task.Process(1000); n != 2 || err != nil {
+		t.Fatalf("processed %d, %v; want 2", n, err)
+	}
+	yield.Store(false)
+	all(t, b.task)
+	b.want(t, "a@1", "b@2", "c@3")
+	if records, bytes := b.task.Buffered("A", 0); records != 0 || bytes != 0 {
+		t.Errorf("%d records and %d bytes wait, want none", records, bytes)
 	}
 }
 
@@ -436,5 +455,17 @@ func TestCommitsAreAskedForOnce(t *testing.T) {
 	b.want(t, "commit@1", "a2@2")
 	if !b.task.TakeCommitRequest() || b.task.TakeCommitRequest() {
 		t.Error("the request is not there once")
+	}
+}
+
+// An error that nobody was asked about says that somebody can be.
+func TestAnErrorWithoutAPolicySaysThatThereCanBeOne(t *testing.T) {
+	re := &RecordError{Node: "n", Task: "0_0", Phase: Decoding, Topic: "in", Err: errors.New("no number")}
+	for _, policy := range []ErrorPolicy{nil, func(context.Context, *RecordError) Decision { return Fail() }} {
+		_, err := Admit(t.Context(), policy, slog.New(slog.DiscardHandler), nil, re, func() error { return re.Err })
+		var got *RecordError
+		if says := strings.Contains(err.Error(), "Config.OnError"); !errors.As(err, &got) || got != re || says != (policy == nil) {
+			t.Errorf("with a policy: %t; the error is %v", policy != nil, err)
+		}
 	}
 }

@@ -23,7 +23,7 @@ const (
 	Processing Phase = "process"   // a function of the topology
 	Encoding   Phase = "encode"    // a result, at a sink, repartition or store
 	Timing     Phase = "timestamp" // its timestamp is negative, or too far ahead
-	Producing  Phase = "produce"   // the log refused a result
+	Producing  Phase = "produce"   // a result, or a store's row, is larger than the client sends
 )
 
 // RecordError is an error of one record. See streams.RecordError.
@@ -41,16 +41,22 @@ type RecordError struct {
 	Err       error
 }
 
-// Error says what failed, and where the record lies.
+// Error says what failed, and where the record lies. Where that does not say the task, the text does.
 func (e *RecordError) Error() string {
 	if e.Store != "" && e.Offset < 0 {
-		return fmt.Sprintf("%s (task %s) in %s of store %q, key %q: %v", e.Node, e.Task, e.Phase, e.Store, clip(e.Key), e.Err)
+		return fmt.Sprintf("%s in task %s of store %q, key %q (node %s): %v", e.Phase, e.Task, e.Store, clip(e.Key), e.Node, e.Err)
 	}
 	if e.Topic == "" {
-		return fmt.Sprintf("%s (task %s) in %s: %v", e.Node, e.Task, e.Phase, e.Err)
+		return fmt.Sprintf("%s in node %s of task %s: %v", e.Phase, e.Node, e.Task, e.Err)
 	}
-	return fmt.Sprintf("%s (task %s) in %s of %s/%d at offset %d, key %q: %v",
-		e.Node, e.Task, e.Phase, e.Topic, e.Partition, e.Offset, clip(e.Key), e.Err)
+	return fmt.Sprintf("%s of %s/%d at offset %d, key %q (node %s): %v",
+		e.Phase, e.Topic, e.Partition, e.Offset, clip(e.Key), e.Node, e.Err)
+}
+
+// NamesTask reports whether err is of a record, and its text says in which task.
+func NamesTask(err error) bool {
+	var of *RecordError
+	return errors.As(err, &of) && (of.Topic == "" || of.Store != "" && of.Offset < 0)
 }
 
 // Unwrap returns the cause.
@@ -135,6 +141,9 @@ func (c *Cursor) Fail(node string, phase Phase, attempt int, cause error) (again
 	if IsFatal(cause) {
 		return false, cause
 	}
+	if t.env.DB != nil && t.env.DB.Err() != nil { // what a processor makes of a store that cannot be read is no fault of its record
+		return false, t.die(t.env.DB.Err())
+	}
 	if errors.Is(cause, serde.ErrUnavailable) {
 		wait := min(10*time.Millisecond<<min(attempt, 10), 5*time.Second)
 		t.env.Logger.Warn("waiting for a dependency", "task", t.id.String(), "node", node, "attempt", attempt, "retry_in", wait, "error", cause)
@@ -149,7 +158,7 @@ func (c *Cursor) Fail(node string, phase Phase, attempt int, cause error) (again
 	case r != nil:
 		re.Topic, re.Partition, re.Offset, re.Key, re.Value = r.Topic, r.Partition, r.Offset, r.Key, r.Value
 	case c.Store != "":
-		re.Store, re.Key = c.Store, c.Key
+		re.Store, re.Key, re.Value = c.Store, c.Key, c.Value
 		re.Topic, re.Partition = t.changelog(c.Store), t.id.Partition
 	}
 	return c.settle(re)
@@ -172,8 +181,27 @@ func (t *Task) Refused(node, store string) func(key []byte, attempt int, cause e
 		c := &t.cur
 		wasStore, wasKey := c.Store, c.Key
 		c.Store, c.Key = store, key
-		again, err := c.Fail(node, Encoding, attempt, cause)
+		phase := Encoding
+		if errors.Is(cause, state.ErrTooLarge) {
+			phase = Producing
+			cause = fmt.Errorf("store %q, key %q: %w; kgo.ProducerBatchMaxBytes in Config.Client raises that, up to max.message.bytes of topic %s, which the "+
+				"store's Changelog sets where the topic is not there yet", store, clip(key), cause, t.changelog(store))
+		}
+		again, err := c.Fail(node, phase, attempt, cause)
 		c.Store, c.Key = wasStore, wasKey
+		return again, err
+	}
+}
+
+// Unreadable applies the error policy to rows of a store that an iteration meets and that do not decode:
+// state.StoreOptions.Unreadable. Whatever record is in hand, the error is the row's, which is left out unless it ends the task.
+func (t *Task) Unreadable(node, store string) func(key, value []byte, attempt int, cause error) (again bool, err error) {
+	return func(key, value []byte, attempt int, cause error) (bool, error) {
+		c := &t.cur
+		record, wasStore, wasKey := c.Record, c.Store, c.Key
+		c.Record, c.Store, c.Key, c.Value = nil, store, key, value
+		again, err := c.Fail(node, Decoding, attempt, cause)
+		c.Record, c.Store, c.Key, c.Value = record, wasStore, wasKey, nil
 		return again, err
 	}
 }
@@ -192,17 +220,25 @@ func (c *Cursor) settle(re *RecordError) (again bool, err error) {
 		t.Counters.Skipped++
 		return false, nil
 	case deadLetter:
-		if t.sub.Global {
+		if t.sub.Global || !t.started { // without a transaction, or not yet within one
 			t.Counters.Skipped++
-			t.env.Logger.Warn("a global table sends no dead letters, and skips the record", "node", re.Node, "topic", re.Topic,
-				"partition", re.Partition, "offset", re.Offset, "error", re.Err)
+			t.env.Logger.Warn("a global table, and a task that is being opened, send no dead letters, and skip the record", "node", re.Node,
+				"topic", re.Topic, "partition", re.Partition, "offset", re.Offset, "store", re.Store, "error", re.Err)
 			return false, nil
 		}
 		t.Counters.DeadLetters++
 		t.sendDeadLetter(d.topic, c.Record, re)
 		return false, nil
 	}
-	return false, t.die(re)
+	return false, t.die(unanswered(t.env.OnError, re))
+}
+
+// unanswered is the error of a record for which the policy is to fail; where there is none it says that there can be.
+func unanswered(policy ErrorPolicy, re *RecordError) error {
+	if policy != nil {
+		return re
+	}
+	return fmt.Errorf("%w: this ends the application, now and after each restart, unless Config.OnError answers Skip, Retry or DeadLetter", re)
 }
 
 func (t *Task) decide(re *RecordError) Decision {
@@ -237,7 +273,7 @@ func Admit(ctx context.Context, policy ErrorPolicy, log *slog.Logger, sleep func
 			d := decide(ctx, policy, log, re)
 			switch d.kind {
 			case fail:
-				return false, re
+				return false, unanswered(policy, re)
 			case skip, deadLetter:
 				log.Warn("a record is left out of a restored store", "error", re)
 				return false, nil
@@ -283,7 +319,7 @@ func (t *Task) sendDeadLetter(topic string, src *kgo.Record, re *RecordError) {
 		r.Key, r.Value, r.Timestamp = src.Key, src.Value, src.Timestamp
 		r.Headers = append(r.Headers, t.cur.Trace.letter(src)...)
 	} else {
-		r.Key = bytes.Clone(re.Key)
+		r.Key, r.Value = bytes.Clone(re.Key), bytes.Clone(re.Value)
 	}
 	r.Headers = append(r.Headers,
 		kgo.RecordHeader{Key: "__streams.errors.exception", Value: fmt.Appendf(nil, "%T", re.Err)},

@@ -18,6 +18,7 @@ type Globals struct {
 type Slots struct {
 	seed  maphash.Seed
 	slots [1 << 12]atomic.Uint32
+	marks globalMarks
 }
 
 // Of returns the slots of a store.
@@ -51,4 +52,38 @@ func (s *Slots) AllChanged() {
 	for i := range s.slots {
 		s.slots[i].Add(1)
 	}
+}
+
+// globalMarks are the contexts of a traced global table's rows, of this instance alone and in memory: what is lost is a link.
+type globalMarks struct {
+	mu         sync.Mutex
+	young, old map[string]Mark // old are those that were left before young was begun
+}
+
+// globalMarksMost bounds the contexts that an instance keeps of one global table: half as many of the latest are always there.
+const globalMarksMost = 10_000
+
+// Mark keeps the context of the record that writes the row of that key.
+func (s *Slots) Mark(key []byte, m Mark) {
+	g := &s.marks
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.young) >= globalMarksMost/2 {
+		g.old, g.young = g.young, nil
+	}
+	if g.young == nil {
+		g.young = make(map[string]Mark)
+	}
+	g.young[string(key)] = m
+}
+
+// Marked is what Mark kept of a row, if it is still there.
+func (s *Slots) Marked(key []byte) (m Mark, ok bool) {
+	g := &s.marks
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m, ok = g.young[string(key)]; !ok {
+		m, ok = g.old[string(key)]
+	}
+	return m, ok
 }

@@ -32,7 +32,7 @@ func (s *Sub) hasPatterns() bool {
 // Matching returns, by pattern, those of the topics that exist which a pattern source reads, sorted. The application's own
 // topics, those that a source names, and those that Kafka keeps for itself (__…) are no pattern's.
 func (p *Plan) Matching(appID string, existing []string) (map[string][]string, error) {
-	taken := p.taken(appID)
+	taken := p.Taken(appID)
 	out, by := make(map[string][]string), make(map[string]*SourceSpec)
 	for _, sub := range p.Subs {
 		for _, src := range sub.Sources {
@@ -62,8 +62,24 @@ func (p *Plan) Matching(appID string, existing []string) (map[string][]string, e
 
 func reserved(name string) bool { return strings.HasPrefix(name, "__") }
 
-// taken are the topics that are no pattern's.
-func (p *Plan) taken(appID string) map[string]bool {
+// Named returns the topics that sources name, sorted; internal ones and those of global tables are left out.
+func (p *Plan) Named() []string {
+	var names []string
+	for _, sub := range p.Subs {
+		for _, src := range sub.Sources {
+			for _, t := range src.Topics {
+				if !t.Internal && !sub.Global {
+					names = append(names, t.Name)
+				}
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Taken are the topics that are no pattern's: those that sources name, and internal ones.
+func (p *Plan) Taken(appID string) map[string]bool {
 	taken := make(map[string]bool)
 	for _, sub := range p.Subs {
 		for _, src := range sub.Sources {
@@ -71,19 +87,32 @@ func (p *Plan) taken(appID string) map[string]bool {
 				taken[t.In(appID)] = true
 			}
 		}
-		for _, st := range sub.Stores {
-			taken[st.Changelog.In(appID)] = true
-		}
 	}
-	for _, rp := range p.Repartitions {
-		taken[rp.Topic.In(appID)] = true
+	for _, name := range p.InternalNames(appID) {
+		taken[name] = true
 	}
 	return taken
 }
 
+// InternalNames are the application's own topics: those of repartitions, and the changelogs that are no source.
+func (p *Plan) InternalNames(appID string) []string {
+	var names []string
+	for _, rp := range p.Repartitions {
+		names = append(names, rp.Topic.In(appID))
+	}
+	for _, sub := range p.Subs {
+		for _, st := range sub.Stores {
+			if st.Changelog.Name != "" && !st.FromSource {
+				names = append(names, st.Changelog.In(appID))
+			}
+		}
+	}
+	return names
+}
+
 // found adds the queue of a topic that a pattern source reads; nil if none does.
 func (t *Task) found(topic string, partition int32) *queue {
-	if partition != t.id.Partition || reserved(topic) || !t.sub.hasPatterns() || t.plan.taken(t.env.AppID)[topic] {
+	if partition != t.id.Partition || reserved(topic) || !t.sub.hasPatterns() || t.plan.Taken(t.env.AppID)[topic] {
 		return nil
 	}
 	for i, src := range t.sub.Sources {

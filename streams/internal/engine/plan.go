@@ -143,10 +143,13 @@ type StoreSpec struct {
 	FromSource bool
 	// RetentionMillis is for window and session stores (their changelog keeps a day longer), and versioned history.
 	RetentionMillis int64
-	SizeMillis      int64             // of a window store's windows; 0: not one size
-	Overrides       map[string]string // topic configs of the user
+	SizeMillis      int64                   // of a window store's windows; 0: not one size
+	End             func(start int64) int64 // of a window store whose windows differ in size: where one ends; nil: they do not
+	Overrides       map[string]string       // topic configs of the user
 	// Aside says that nothing depends on the store's rows: it may go, and begin empty.
 	Aside bool
+	// Traced says of the store of a global table that the contexts of its rows' records are kept (Slots.Mark).
+	Traced bool
 	// Headers go with every record of the changelog. They must not be changed.
 	Headers []kgo.RecordHeader
 	// Check finds fault with a record of Changelog that is replayed into the store, as its source would; nil: there is nothing
@@ -154,6 +157,14 @@ type StoreSpec struct {
 	Check func(r *kgo.Record) error
 	// Key and Value are the serdes, as declared; streams.View uses them.
 	Key, Value any
+}
+
+// WindowEnd is where the window ends that starts at start, in milliseconds. It is start if nobody knows.
+func (s *StoreSpec) WindowEnd(start int64) int64 {
+	if s.End != nil {
+		return s.End(start)
+	}
+	return start + s.SizeMillis
 }
 
 // StoreKind is the kind of a store.

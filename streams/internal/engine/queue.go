@@ -20,6 +20,7 @@ type queue struct {
 	head     int
 	more     [][]*kgo.Record
 	buffered int
+	bytes    int64 // of what is buffered, roughly
 	known    bool  // headTime is that of recs[head]
 	headTime int64 // milliseconds
 	latest   int64 // the largest time taken from this partition; -1 at first
@@ -120,6 +121,7 @@ func (q *queue) odd(t *Task, r *kgo.Record) bool {
 // pop takes the head.
 func (q *queue) pop() (*kgo.Record, int64) {
 	r, at := q.recs[q.head], q.headTime
+	q.bytes -= sizeOf(r)
 	q.recs[q.head] = nil
 	q.head++
 	q.buffered--
@@ -132,7 +134,7 @@ func (q *queue) pop() (*kgo.Record, int64) {
 }
 
 func (q *queue) clear() {
-	q.recs, q.head, q.more, q.buffered, q.known = nil, 0, nil, 0, false
+	q.recs, q.head, q.more, q.buffered, q.bytes, q.known = nil, 0, nil, 0, 0, false
 	q.next, q.position = -1, -1
 }
 
@@ -148,7 +150,10 @@ func (t *Task) Enqueue(topic string, partition int32, recs []*kgo.Record) {
 		return
 	}
 	q.buffered += len(recs)
-	q.position = max(q.position, recs[len(recs)-1].Offset+1)
+	for _, r := range recs {
+		q.bytes += sizeOf(r)
+	}
+	q.position = recs[len(recs)-1].Offset + 1 // which is less than it was where the log has lost its end and goes on from there
 	if q.head == len(q.recs) && len(q.more) == 0 {
 		q.recs, q.head = recs, 0
 		return
@@ -167,13 +172,18 @@ func (t *Task) NotePosition(topic string, partition int32, next int64, leaderEpo
 	}
 }
 
-// Buffered returns how many records of a source partition wait, so that it can be paused.
-func (t *Task) Buffered(topic string, partition int32) int {
+// Buffered returns how many records of a source partition wait, and about how many bytes they hold, so that it can be paused.
+func (t *Task) Buffered(topic string, partition int32) (records int, bytes int64) {
 	if q := t.queue(topic, partition); q != nil {
-		return q.buffered
+		return q.buffered, q.bytes
 	}
-	return 0
+	return 0, 0
 }
+
+// recordOverhead is what a record holds beside its key and its value.
+const recordOverhead = 200
+
+func sizeOf(r *kgo.Record) int64 { return int64(len(r.Key) + len(r.Value) + recordOverhead) }
 
 // BufferedAll returns how many records wait in all.
 func (t *Task) BufferedAll() int {

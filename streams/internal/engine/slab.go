@@ -87,7 +87,7 @@ func (p *RecordPool) Get() *kgo.Record {
 	return new(kgo.Record)
 }
 
-// Put takes a record back. Its headers' array is kept; its bytes are let go.
+// Put takes a record back. Its bytes and its headers are let go: they may belong to others.
 func (p *RecordPool) Put(r *kgo.Record) {
 	*r = kgo.Record{}
 	p.pool.Put(r)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/leatstream/leat/state"
@@ -25,9 +26,14 @@ type Env struct {
 	Records *RecordPool
 	// Slab holds the bytes of the records that are sent. Its owner calls Reset when a commit is done.
 	Slab *Slab
-	// Partitions returns the partition count of a topic, or 0 if it is not known. It is asked once per topic and commit.
+	// Partitions returns the partition count of a topic, or 0 if it is not known. It is asked once per topic and commit, and
+	// while it is not known with every record: it should not ask the brokers as often.
 	Partitions func(topic string) int32
-	Now        func() time.Time
+	// MaxBatchBytes is how large a batch for a topic may be, the least of which holds one record. nil: nobody knows.
+	MaxBatchBytes func(topic string) int32
+	Now           func() time.Time
+	// Yield, once it is set, has Process return after the record in hand. Any goroutine may set it. nil: nobody does.
+	Yield *atomic.Bool
 	// Sleep waits for a retry. It returns an error if the task is to stop instead.
 	Sleep func(time.Duration) error
 	// Go runs a call beside the task, with a context that ends after timeout; nil: in a goroutine, by the machine's clock.
@@ -42,6 +48,8 @@ type Env struct {
 	// of its own, with a link to where the record comes from.
 	Tracer     trace.TracerProvider
 	TraceLinks bool
+	// Work is told of the spans of the records that are processed; nil: nobody asks.
+	Work *WorkTrace
 	// IdleAdvance is how long after the last record, by the wall clock, stream time goes on without one; 0: it does not.
 	IdleAdvance time.Duration
 	// Globals are the global tables of this instance, which its tasks read; nil if the plan has none.
@@ -52,6 +60,9 @@ func (e *Env) withDefaults() *Env {
 	c := *e
 	if c.Records == nil {
 		c.Records = new(RecordPool)
+	}
+	if c.Yield == nil {
+		c.Yield = new(atomic.Bool)
 	}
 	if c.Slab == nil {
 		c.Slab = new(Slab)
@@ -287,7 +298,7 @@ func (t *Task) run(max int, n *int) (again bool) {
 			return false
 		}
 		*n++
-		if t.take(q); t.dead != nil {
+		if t.take(q); t.dead != nil || t.env.Yield.Load() {
 			return false
 		}
 	}
@@ -360,7 +371,7 @@ func (t *Task) Flush(changelog func(s state.Store, key, value []byte, ts int64) 
 			return t.dead
 		}
 		if err != nil {
-			return t.die(fmt.Errorf("flush store %q of task %s: %w", s.Name(), t.id, err))
+			return t.die(fmt.Errorf("flush store %q: %w", s.Name(), err))
 		}
 	}
 	t.cur.reset()

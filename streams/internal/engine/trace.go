@@ -24,6 +24,8 @@ type Trace struct {
 	group  string
 	task   string
 
+	work *WorkTrace // whose commits and polls have spans of their own; nil: nobody's
+
 	span   trace.Span // of the record in hand; nil: it is not sampled
 	header []byte     // its traceparent
 	links  []trace.SpanContext
@@ -43,7 +45,7 @@ func newTrace(e *Env, id TaskID) *Trace {
 	if e.Tracer == nil {
 		return nil
 	}
-	return &Trace{tracer: e.Tracer.Tracer(tracerName), linked: e.TraceLinks, group: e.AppID, task: id.String(), names: map[string]string{}}
+	return &Trace{tracer: e.Tracer.Tracer(tracerName), linked: e.TraceLinks, group: e.AppID, task: id.String(), work: e.Work, names: map[string]string{}}
 }
 
 // TraceContext is the span's context that headers carry, if there is one and it is sampled.
@@ -138,6 +140,7 @@ func (tr *Trace) begin(c *Cursor, r *kgo.Record) {
 		return
 	}
 	tr.span = span
+	tr.work.processed(span.SpanContext())
 	c.Headers = withContext(r.Headers, span.SpanContext())
 	tr.header = []byte(headerCarrier(c.Headers).Get(traceParent))
 }
@@ -278,6 +281,26 @@ func (tr *Trace) Apart(headers []kgo.RecordHeader) (rest []kgo.RecordHeader, was
 	return withContext(headers, trace.SpanContext{}), tr.Behind([]trace.SpanContext{sc})
 }
 
+// Of says that what follows is made of several records, with these contexts, the one in hand maybe among them: it goes on
+// from that one if it is sampled, with links to the others, and else begins a trace with links to all. It returns the headers
+// for it, which have nothing but the context, and what is to be given back to Again.
+func (tr *Trace) Of(headers []kgo.RecordHeader, of []Mark) (context []kgo.RecordHeader, was []trace.SpanContext) {
+	if tr == nil {
+		return nil, nil
+	}
+	own, ok := TraceContext(headers)
+	if ok {
+		context = withContext(nil, own)
+	}
+	var links []trace.SpanContext
+	for _, m := range of {
+		if sc := m.Context(); !ok || sc.SpanID() != own.SpanID() {
+			links = addLink(links, sc)
+		}
+	}
+	return context, tr.Behind(links)
+}
+
 // Forget drops the links that wait: what was read belongs to a result that is out.
 func (tr *Trace) Forget() {
 	if tr != nil && tr.span == nil {
@@ -347,6 +370,11 @@ func (tr *Trace) Mark(c *Cursor, at int64) (m Mark, ok bool) {
 	if tr == nil {
 		return m, false
 	}
+	return MarkOf(c, at)
+}
+
+// MarkOf is the mark of the context that the record in hand came with, whether tasks trace or not.
+func MarkOf(c *Cursor, at int64) (m Mark, ok bool) {
 	sc, ok := TraceContext(c.Headers)
 	return Mark{sc.TraceID(), sc.SpanID(), at}, ok
 }

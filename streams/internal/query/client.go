@@ -11,6 +11,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 // Client asks instances by their URLs. It may be used from any goroutine.
 type Client struct {
+	app       string
 	token     string
 	http      http.Client
 	transport *http.Transport
@@ -30,17 +32,17 @@ const (
 	maxAnswer = 16 << 20         // bytes of any other answer
 )
 
-// NewClient returns a client. config may be nil.
-func NewClient(token string, config *tls.Config) *Client {
+// NewClient returns a client that takes answers of the application's instances only. config may be nil.
+func NewClient(app, token string, config *tls.Config) *Client {
 	tr := &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second,
 		TLSHandshakeTimeout: dialTime, ForceAttemptHTTP2: config != nil}
-	return &Client{token: token, http: http.Client{Transport: tr}, transport: tr}
+	return &Client{app: app, token: token, http: http.Client{Transport: tr}, transport: tr}
 }
 
 // Close gives back its connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-func (c *Client) send(ctx context.Context, method, url string, body any) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, method, to string, body any) (*http.Response, error) {
 	var buf io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -49,10 +51,11 @@ func (c *Client) send(ctx context.Context, method, url string, body any) (*http.
 		}
 		buf = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, url, buf)
+	req, err := http.NewRequestWithContext(ctx, method, to, buf)
 	if err != nil {
 		return nil, err
 	}
+	req.Header.Set(AppHeader, url.QueryEscape(c.app))
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
@@ -68,7 +71,7 @@ func (c *Client) send(ctx context.Context, method, url string, body any) (*http.
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		return nil, failed(url, resp)
+		return nil, failed(to, resp)
 	}
 	return resp, nil
 }

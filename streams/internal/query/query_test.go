@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,10 +21,19 @@ type fake struct {
 	enter  chan struct{}
 	leave  chan struct{}
 	paused bool
-	tasks  []Task
+	tasks  atomic.Pointer[[]Task] // a question that nobody waits for any more may still be answered
 }
 
-func (f *fake) Describe(bool) Instance         { return Instance{State: "running", Tasks: f.tasks} }
+func (f *fake) has(tasks ...Task) { f.tasks.Store(&tasks) }
+
+func (f *fake) Describe(bool) Instance {
+	i := Instance{State: "running"}
+	if tasks := f.tasks.Load(); tasks != nil {
+		i.Tasks = *tasks
+	}
+	return i
+}
+
 func (f *fake) Health() (alive, ready bool)    { return true, true }
 func (f *fake) SetPaused(p bool)               { f.paused = p }
 func (f *fake) Topology(string) (string, bool) { return "", false }
@@ -47,7 +57,7 @@ func serve(t *testing.T, h http.Handler) string {
 }
 
 func client(t *testing.T, token string) *Client {
-	c := NewClient(token, nil)
+	c := NewClient("shop", token, nil)
 	t.Cleanup(c.Close)
 	return c
 }
@@ -62,9 +72,59 @@ func collect(rows iter.Seq2[Row, error]) (keys []string, err error) {
 	return keys, nil
 }
 
+// Without a token no page of another site pauses an instance, or reads its stores under a name that it gave the address.
+func TestStrangersPagesAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		host, origin, token, path string
+		want                      int
+	}{
+		"another site":                      {host: "127.0.0.1:9", origin: "http://evil.example", want: http.StatusForbidden},
+		"another port":                      {host: "127.0.0.1:9", origin: "http://127.0.0.1:10", want: http.StatusForbidden},
+		"a name that resolves here":         {host: "evil.example:9", origin: "http://evil.example:9", want: http.StatusForbidden},
+		"such a name, reading":              {host: "evil.example:9", path: "/v1/instance", want: http.StatusForbidden},
+		"such a name, for health":           {host: "evil.example:9", path: "/livez", want: http.StatusOK},
+		"by address":                        {host: "10.0.0.1:9", want: http.StatusOK},
+		"by address (IPv6)":                 {host: "[::1]:9", want: http.StatusOK},
+		"localhost":                         {host: "LOCALHOST:9", want: http.StatusOK},
+		"its own name":                      {host: "orders-0.orders.", want: http.StatusOK},
+		"its own page":                      {host: "localhost:9", origin: "http://localhost:9", want: http.StatusOK},
+		"any name, with the token":          {host: "proxy.example", token: "secret", want: http.StatusOK},
+		"another site, knowing the token":   {host: "localhost", origin: "http://console.example", token: "secret", want: http.StatusOK},
+		"a name of the instance, elsewhere": {host: "orders-0.orders.evil.example", want: http.StatusForbidden},
+	} {
+		f := new(fake)
+		s := NewServer(f, "shop", c.token).Hosts("orders-0.orders")
+		method := http.MethodPost
+		if c.path != "" {
+			method = http.MethodGet
+		} else {
+			c.path = "/v1/pause"
+		}
+		r := httptest.NewRequest(method, c.path, strings.NewReader("{}"))
+		r.Host = c.host
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+		}
+		if c.token != "" {
+			r.Header.Set("Authorization", "Bearer "+c.token)
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code != c.want || f.paused != (c.want == http.StatusOK && method == http.MethodPost) {
+			t.Errorf("%s: %d %s, paused %t; want %d", name, w.Code, w.Body, f.paused, c.want)
+		}
+	}
+	r := httptest.NewRequest(http.MethodPost, "/v1/pause", nil)
+	r.Host = "api.example"
+	f := new(fake)
+	if NewServer(f, "shop", "").ServeHTTP(httptest.NewRecorder(), r); !f.paused { // a server of the program's own knows its names
+		t.Error("a handler that was told no names refuses one")
+	}
+}
+
 func TestRowsCrossTheWire(t *testing.T) {
 	f := &fake{rows: []Row{{Key: []byte("a\x00"), Value: []byte{0xff}, Time: 7, Start: 1, End: 2, Partition: 3}, {Key: []byte{}, Partition: 3}}}
-	url, c := serve(t, NewServer(f, "")), client(t, "")
+	url, c := serve(t, NewServer(f, "shop", "")), client(t, "")
 	var got []Row
 	for r, err := range c.Rows(t.Context(), url, &Request{Partitions: []int32{3}}) {
 		if err != nil {
@@ -87,7 +147,7 @@ func TestRowsCrossTheWire(t *testing.T) {
 
 func TestServerRefuses(t *testing.T) {
 	f := &fake{}
-	s := NewServer(f, "secret")
+	s := NewServer(f, "shop", "secret")
 	for _, c := range []struct {
 		name, method, path, token, body string
 		want                            int
@@ -119,7 +179,7 @@ func TestServerRefuses(t *testing.T) {
 
 func TestServerBoundsQueriesAtATime(t *testing.T) {
 	f := &fake{enter: make(chan struct{}), leave: make(chan struct{})}
-	url, c := serve(t, NewServer(f, "")), client(t, "")
+	url, c := serve(t, NewServer(f, "shop", "")), client(t, "")
 	done := make(chan error, maxQueries)
 	for range maxQueries {
 		go func() {
@@ -186,9 +246,10 @@ func TestMergeKeepsOrder(t *testing.T) {
 // A query goes where the partition is after it was not where it had been.
 func TestRouterFollowsATaskThatMoves(t *testing.T) {
 	st := Store{Name: "s", Partitions: 1}
-	old := &fake{err: Fail(CodeNotHere, "moved"), tasks: []Task{{Role: Running}}}
+	old := &fake{err: Fail(CodeNotHere, "moved")}
+	old.has(Task{Role: Running})
 	now := &fake{rows: []Row{{Key: []byte("k")}}}
-	oldURL, nowURL := serve(t, NewServer(old, "")), serve(t, NewServer(now, ""))
+	oldURL, nowURL := serve(t, NewServer(old, "shop", "")), serve(t, NewServer(now, "shop", ""))
 	r := &Router{Client: client(t, ""), Find: func(context.Context) (map[string]string, error) {
 		return map[string]string{"old": oldURL, "now": nowURL}, nil
 	}}
@@ -196,17 +257,41 @@ func TestRouterFollowsATaskThatMoves(t *testing.T) {
 	if _, err := collect(r.Rows(t.Context(), st, req, 100*time.Millisecond)); !retriable(err) {
 		t.Errorf("while nobody has it: %v", err)
 	}
-	old.tasks, now.tasks = nil, []Task{{Role: Running}}
-	if keys, err := collect(r.Rows(t.Context(), st, req, 10*time.Second)); err != nil || len(keys) != 1 {
+	old.has()
+	now.has(Task{Role: Running})
+	if keys, err := collect(r.Rows(t.Context(), st, req, time.Minute)); err != nil || len(keys) != 1 {
 		t.Errorf("%q, %v; want the row", keys, err)
 	}
-	now.tasks = []Task{{Role: Standby}}
+	now.has(Task{Role: Standby})
+	r.mu.Lock()
 	r.mu.at = time.Time{}
+	r.mu.Unlock()
 	if _, err := collect(r.Rows(t.Context(), st, req, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("a copy was asked, or %v", err)
 	}
 	req.Staleness = time.Second
-	if keys, err := collect(r.Rows(t.Context(), st, req, 10*time.Second)); err != nil || len(keys) != 1 {
+	if keys, err := collect(r.Rows(t.Context(), st, req, time.Minute)); err != nil || len(keys) != 1 {
 		t.Errorf("%q, %v; want the copy's row", keys, err)
+	}
+}
+
+// Where an instance has been, one of another application may be: its rows are not those that were meant.
+func TestAnAddressThatIsUsedAgainAnswersForItself(t *testing.T) {
+	st := Store{Name: "s", Partitions: 1}
+	stranger, now := &fake{rows: []Row{{Key: []byte("stranger's")}}}, &fake{rows: []Row{{Key: []byte("ours")}}}
+	stranger.has(Task{Role: Running})
+	urls := map[string]string{"a": serve(t, NewServer(stranger, "bank", "secret"))}
+	r := &Router{Client: client(t, ""), Find: func(context.Context) (map[string]string, error) { return urls, nil }}
+	req := &Request{Store: "s", Op: Range, Partitions: []int32{0}}
+	for _, at := range []time.Time{{}, time.Now()} { // not known, and known from when the instance was there
+		r.mu.at, r.mu.known = at, map[string]known{"a": {url: urls["a"], Instance: Instance{Tasks: []Task{{Role: Running}}}}}
+		if keys, err := collect(r.Rows(t.Context(), st, req, 50*time.Millisecond)); len(keys) > 0 || !retriable(err) {
+			t.Errorf("%q, %v; want an error that may pass", keys, err)
+		}
+	}
+	now.has(Task{Role: Running})
+	urls["b"] = serve(t, NewServer(now, "shop", ""))
+	if keys, err := collect(r.Rows(t.Context(), st, req, time.Minute)); err != nil || len(keys) != 1 || keys[0] != "ours" {
+		t.Errorf("%q, %v; want our row", keys, err)
 	}
 }

@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -42,17 +45,25 @@ const (
 // TimeoutHeader says how long the asker waits, in milliseconds.
 const TimeoutHeader = "Leat-Timeout-Ms"
 
+// AppHeader names the application whose instance is meant, escaped as in a URL's query. Addresses are used again: where an
+// instance has been, one of another application may answer, which has stores of the same names.
+const AppHeader = "Leat-App"
+
 // Server answers for one instance.
 type Server struct {
 	source Source
+	app    string
 	token  string
+	hosts  []string // under which it may be asked without a token; nil: any
+	cross  *http.CrossOriginProtection
 	slots  chan struct{}
 	mux    *http.ServeMux
 }
 
-// NewServer returns a handler. With a token every request but those for health must carry it: Authorization: Bearer TOKEN.
-func NewServer(source Source, token string) *Server {
-	s := &Server{source: source, token: token, slots: make(chan struct{}, maxQueries), mux: http.NewServeMux()}
+// NewServer returns a handler for an instance of an application. With a token every request but those for health must carry it: Authorization: Bearer TOKEN.
+// Without one it refuses what a browser sends for a page of another site.
+func NewServer(source Source, app, token string) *Server {
+	s := &Server{source: source, app: app, token: token, cross: http.NewCrossOriginProtection(), slots: make(chan struct{}, maxQueries), mux: http.NewServeMux()}
 	s.mux.HandleFunc("GET /livez", s.livez)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.HandleFunc("GET /v1/instance", s.guarded(s.instance))
@@ -63,6 +74,30 @@ func NewServer(source Source, token string) *Server {
 	return s
 }
 
+// Hosts says under which names a server without a token may be asked, besides localhost and addresses: a page whose name
+// resolves to the server's address (DNS rebinding) asks under another. Call it before the server serves.
+func (s *Server) Hosts(names ...string) *Server {
+	s.hosts = append([]string{"localhost"}, names...)
+	return s
+}
+
+// trusted says what is wrong with where a request comes from, or goes to.
+func (s *Server) trusted(r *http.Request) error {
+	if err := s.cross.Check(r); err != nil {
+		return Fail(CodeForbidden, "the request comes from a page of another site (Origin %.100q): set Config.Queries.Token and send it, if that is meant", r.Header.Get("Origin"))
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+	known := func(name string) bool { return strings.EqualFold(name, host) }
+	if s.hosts == nil || host == "" || net.ParseIP(host) != nil || slices.ContainsFunc(s.hosts, known) {
+		return nil
+	}
+	return Fail(CodeForbidden, "the instance does not go by the name %.100q: ask it by its address, make the name that of Config.Queries.Advertise, or set Config.Queries.Token", host)
+}
+
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
@@ -71,9 +106,13 @@ func (s *Server) HTTP() *http.Server {
 	return &http.Server{Handler: s, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader}
 }
 
-// guarded lets through who has the token.
+// guarded lets through who has the token; where there is none, who does not come from a stranger's page.
 func (s *Server) guarded(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if meant := r.Header.Get(AppHeader); meant != "" && meant != url.QueryEscape(s.app) {
+			fail(w, Fail(CodeNotHere, "an instance of another application answers under this address now"))
+			return
+		}
 		if s.token != "" {
 			given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 			if !ok || subtle.ConstantTimeCompare([]byte(given), []byte(s.token)) != 1 {
@@ -81,6 +120,9 @@ func (s *Server) guarded(h http.HandlerFunc) http.HandlerFunc {
 				fail(w, Fail(CodeUnauthorized, "the request does not carry the application's token"))
 				return
 			}
+		} else if err := s.trusted(r); err != nil {
+			fail(w, err)
+			return
 		}
 		h(w, r)
 	}
@@ -150,7 +192,8 @@ func answer(w http.ResponseWriter, code int, v any) {
 var statuses = map[string]int{
 	CodeNotHere: http.StatusMisdirectedRequest, CodeNotReady: http.StatusServiceUnavailable, CodeBusy: http.StatusTooManyRequests,
 	CodeNoStore: http.StatusNotFound, CodeBad: http.StatusBadRequest, CodeUnauthorized: http.StatusUnauthorized,
-	CodeTimeout: http.StatusGatewayTimeout, CodeFailed: http.StatusInternalServerError,
+	CodeForbidden: http.StatusForbidden,
+	CodeTimeout:   http.StatusGatewayTimeout, CodeFailed: http.StatusInternalServerError,
 }
 
 func fail(w http.ResponseWriter, err error) {

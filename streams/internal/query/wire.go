@@ -15,9 +15,9 @@ const (
 	Prefix   Op = "prefix"   // key-value: rows whose keys begin with Key
 	ByIndex  Op = "index"    // key-value: rows that Index finds by a value from From to To, both included, nil for no bound
 	Fetch    Op = "fetch"    // window: the windows of Key that start in [Since, Until]
-	Starts   Op = "starts"   // window: the windows of all keys that start in [Since, Until]
+	Starts   Op = "starts"   // window: the windows of the keys from From to To that start in [Since, Until]
 	Sessions Op = "sessions" // session: those of Key that end at Since or later and start at Until or earlier
-	Ends     Op = "ends"     // session: those of all keys that end in [Since, Until]
+	Ends     Op = "ends"     // session: those of the keys from From to To that end in [Since, Until]
 	Count    Op = "count"    // any: no rows; the answer's count is about how many there are
 )
 
@@ -32,12 +32,14 @@ type Request struct {
 	Since      int64   `json:"since,omitempty"`
 	Until      int64   `json:"until,omitempty"`
 	Index      string  `json:"index,omitempty"`
-	Backward   bool    `json:"backward,omitempty"` // Range and ByIndex
+	Backward   bool    `json:"backward,omitempty"` // all but Get, Prefix, Fetch and Sessions
 	Limit      int     `json:"limit,omitempty"`    // rows; 0: all
 	// Staleness lets copies of state answer that have everything which was committed so long ago; 0: only owners answer.
 	Staleness time.Duration `json:"staleness,omitempty"`
 	// After are records whose effects the answer must show; owners answer then.
 	After []Position `json:"after,omitempty"`
+	// Placed asks of each partition, before its rows, where in the changelog they stand: a row with At and nothing else.
+	Placed bool `json:"placed,omitempty"`
 }
 
 // Position is a record on the log.
@@ -47,8 +49,8 @@ type Position struct {
 	Offset    int64  `json:"offset"`
 }
 
-// Row is one row as it lies in the store. Start is that of a window or session, End that of a session, in milliseconds. By is
-// what ByIndex has found it by, as it is ordered.
+// Row is one row as it lies in the store. Start and End are those of a window or session, in milliseconds; of a window whose
+// end is not known End is Start or 0. By is what ByIndex has found it by, as it is ordered.
 type Row struct {
 	Key       []byte `json:"k"`
 	Value     []byte `json:"v"`
@@ -57,6 +59,8 @@ type Row struct {
 	End       int64  `json:"e,omitempty"`
 	By        []byte `json:"b,omitempty"`
 	Partition int32  `json:"p"`
+	At        *int64 `json:"at,omitempty"` // no row: the offset that the partition's rows stand at, -1 for its changelog's start
+	Of        []byte `json:"of,omitempty"` // with At: the id of the topic that has this offset; nil: not known
 }
 
 // line is what an answer consists of: a row, or the last one.
@@ -125,6 +129,7 @@ const (
 	CodeNoStore      = "no_store"
 	CodeBad          = "bad_request"
 	CodeUnauthorized = "unauthorized"
+	CodeForbidden    = "forbidden"
 	CodeTimeout      = "timeout"
 	CodeFailed       = "failed"
 )

@@ -20,11 +20,11 @@ func (w *worker) changes() error {
 			return err
 		}
 		for topic, ps := range c.Assigned {
-			if !slices.Contains(w.sub.sources, topic) {
-				w.rt.look() // another instance has found a topic that we have not seen yet
-			}
 			for _, p := range ps {
 				w.owned[tp{topic, p}] = true
+				if !w.sub.reads(tp{topic, p}) {
+					w.rt.look() // another instance has found a topic, or partitions, that we have not seen yet
+				}
 			}
 		}
 	}
@@ -149,6 +149,9 @@ func (w *worker) startRestored() error {
 		if j.err != nil {
 			return cmp.Or(w.ctx.Err(), j.err)
 		}
+		if err := w.gaps(t); err != nil {
+			return err
+		}
 		if err := t.start(w.begin); err != nil {
 			return err
 		}
@@ -170,9 +173,9 @@ func (w *worker) startRestored() error {
 	return nil
 }
 
-// hold follows Runtime.Pause and Resume: partitions of a paused application are not read, so that nothing heaps up.
+// hold follows Runtime.SetPaused, and standstills: partitions of a paused application are not read, so that nothing heaps up.
 func (w *worker) hold() {
-	paused := w.rt.paused.Load()
+	paused := w.rt.paused.Load() || w.rt.still.on.Load()
 	if paused == w.held {
 		return
 	}

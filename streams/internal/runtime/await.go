@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/leatstream/leat/internal/txnclient"
 	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/engine"
 )
@@ -131,11 +132,11 @@ func (rt *Runtime) hop(ctx context.Context, from int, sub *engine.Sub, wanted ma
 func (rt *Runtime) groupHas(ctx context.Context, at tp, next int64) error {
 	const firstWait, lastWait = 5 * time.Millisecond, 100 * time.Millisecond
 	for wait := firstWait; next > 0; wait = min(2*wait, lastWait) {
-		has, err := rt.topics.admin.FetchOffsetsForTopics(kadm.RequireStable(ctx), rt.cfg.AppID, at.topic)
+		has, err := txnclient.StableOffsets(ctx, rt.topics.cl, rt.cfg.AppID, at.topic)
 		if err != nil && !kerr.IsRetriable(err) { // unstable offsets of a transaction that ends just now are, too
-			return fmt.Errorf("the offsets of group %s: %w", rt.cfg.AppID, err)
+			return err
 		}
-		if o, ok := has.Lookup(at.topic, at.p); ok && o.Err == nil && o.At >= next {
+		if o, ok := has.Lookup(at.topic, at.p); err == nil && ok && o.At >= next {
 			return nil
 		}
 		if err := sleep(ctx, wait); err != nil {

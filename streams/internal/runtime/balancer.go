@@ -29,11 +29,12 @@ const protocolName = "leat"
 // that the member has to do so, and one that has just begun has nothing to give up.
 type balancer struct {
 	plan     []subTopology
-	instance string        // of this member, for neighbours that share the state directory
-	rack     string        // where it runs; empty: it does not say
-	address  string        // where it answers queries; empty: it does not
-	state    func() []held // tasks that this instance has state of, sorted; nil: none
-	rules    copyRules     // for the copies of state that the leader gives out
+	instance string                            // of this member, for neighbours that share the state directory
+	rack     string                            // where it runs; empty: it does not say
+	address  string                            // where it answers queries; empty: it does not
+	state    func() []held                     // tasks that this instance has state of, sorted; nil: none
+	rules    copyRules                         // for the copies of state that the leader gives out
+	mixed    func(others int, unread []string) // told by a leader that so many members have another topology, with topics that it does not give out; nil: nobody asks
 
 	joined atomic.Bool                   // an assignment has come
 	stale  atomic.Bool                   // the first or any later one is not to be kept to: ask for another
@@ -67,7 +68,7 @@ type subTopology struct {
 	topics     map[string]int32
 	found      map[string]bool // those of topics that a pattern has found
 	changelogs []string        // of its stores, but for source topics that serve as such
-	sourced    bool            // it has stores whose source topic serves as changelog
+	sourced    []string        // its source topics that serve as changelogs
 }
 
 func (s *subTopology) tasks() int32 {
@@ -215,6 +216,7 @@ func (b *balancer) Balance(c *kgo.ConsumerBalancer, _ map[string]int32) kgo.Into
 		c.SetError(errors.New("a group without members"))
 		return nil
 	}
+	b.tellMixed(members, extras)
 	jobs := b.jobs(members)
 	assign(jobs, members, b.rules.acceptable)
 	b.placeCopies(jobs, members)
@@ -245,6 +247,28 @@ func (b *balancer) Balance(c *kgo.ConsumerBalancer, _ map[string]int32) kgo.Into
 		}
 	}
 	return plan{out, extras}
+}
+
+// tellMixed says what members want of the group that this leader knows nothing of.
+func (b *balancer) tellMixed(members []*candidate, extras map[string]extra) {
+	if b.mixed == nil {
+		return
+	}
+	others, unread := 0, map[string]bool{}
+	for _, m := range members {
+		if e, ok := extras[m.member.MemberID]; ok && e.layout == b.layout() {
+			continue
+		}
+		others++
+		for topic := range m.topics {
+			if !slices.ContainsFunc(b.plan, func(s subTopology) bool { return s.topics[topic] > 0 }) {
+				unread[topic] = true
+			}
+		}
+	}
+	if others > 0 {
+		b.mixed(others, slices.Sorted(maps.Keys(unread)))
+	}
 }
 
 // jobs lists every task with the member that owns it: the one that claims any of its partitions, at the highest generation

@@ -323,6 +323,23 @@ func TestTaskStaysUntilItsNewOwnerHasItsState(t *testing.T) {
 	}
 }
 
+// A table that is restored from its source topic is copied before it moves, too.
+func TestTableOfASourceTopicStaysUntilItsNewOwnerHasIt(t *testing.T) {
+	plan := []subTopology{{id: 0, topics: map[string]int32{"in": 2}, sourced: []string{"in"}}}
+	rules := copyRules{acceptable: 10, warmups: 2, ends: func() (map[string]int64, error) { return map[string]int64{"0_0": 1000, "0_1": 1000}, nil }}
+	owned := map[string][]string{"a": {"0_0", "0_1"}}
+	got := copiesOf(t, plan, []*candidate{someone("a", "A", "", nil), someone("b", "B", "", nil)}, rules, owned)
+	if len(got["b"]) != 1 || got["b"][0].kind != warmup || len(owned["now a"]) != 2 {
+		t.Fatalf("b is to copy %v, and a has %v; want one warm-up, and every task with a", got["b"], owned["now a"])
+	}
+	first := got["b"][0].task
+	owned = map[string][]string{"a": {"0_0", "0_1"}}
+	got = copiesOf(t, plan, []*candidate{someone("a", "A", "", nil), someone("b", "B", "", map[string]int64{first: 995})}, rules, owned)
+	if !slices.Equal(owned["now b"], []string{first}) || len(got["b"]) != 0 {
+		t.Errorf("b has %v and is to copy %v; want %s, and nothing more", owned["now b"], got["b"], first)
+	}
+}
+
 // A member that dies between giving tasks up and joining again comes back to the same assignment, without a rebalance:
 // the others would wait for ever for what it gave up.
 func TestMemberThatDiedGivingTasksUpAsksForARebalance(t *testing.T) {

@@ -11,18 +11,29 @@ import (
 )
 
 // commit makes everything processed so far permanent, all or nothing. After an error the session is over.
-func (w *worker) commit(ctx context.Context) error {
-	defer func() { w.next = time.Now().Add(w.rt.cfg.CommitInterval) }()
+func (w *worker) commit(ctx context.Context) (err error) {
+	defer w.schedule()
+	if err := w.rt.cfg.DB.Err(); err != nil { // records may have been left out for it
+		return err
+	}
 	if !w.moved && !w.s.Dirty() {
 		w.refresh()
 		return nil
 	}
 	began := time.Now()
+	end := w.traced.Commit(began, w.taken)
+	defer func() { end(err) }()
 	fp := w.rt.cfg.Failpoints
 	if err := fp.Hit(failpoint.CommitBegin); err != nil {
 		return err
 	}
+	if err := w.s.Lease(ctx); err != nil {
+		return err
+	}
 	at, err := w.flush()
+	if err == nil {
+		err = w.rt.cfg.DB.Err()
+	}
 	if err != nil {
 		return err
 	}
@@ -36,8 +47,9 @@ func (w *worker) commit(ctx context.Context) error {
 		return err
 	}
 	w.slab.Reset()
-	w.moved, w.sent = false, 0
+	w.moved, w.sent, w.taken = false, 0, 0
 	w.rt.metrics.committed(ctx, w, time.Since(began))
+	w.refresh() // tasks of which nothing came, beside others that are never done
 	return fp.Hit(failpoint.BatchQueued)
 }
 

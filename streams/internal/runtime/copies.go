@@ -12,9 +12,13 @@ type copyRules struct {
 	// lacks more gets a copy first and asks again when it has caught up: the task goes on where it is (KIP-441).
 	acceptable int64
 	warmups    int // tasks that are copied at one time so that they can move
-	// ends are the sums of the ends of the tasks' changelogs, by task. Nil, or an error: nobody is held to lack anything.
+	// ends are the sums of the ends of the tasks' changelogs, by task; of a source topic that serves as one, of what the task
+	// has processed. Nil, or an error: nobody is held to lack anything.
 	ends func() (map[string]int64, error)
 }
+
+// stateful reports whether the tasks have state that copies can be kept of.
+func (s *subTopology) stateful() bool { return len(s.changelogs) > 0 || len(s.sourced) > 0 }
 
 // placeCopies keeps tasks with their owners while those that are to have them would have to replay much, and says who
 // keeps copies. Instances, not members, hold state: the workers of one share a directory.
@@ -24,7 +28,7 @@ func (b *balancer) placeCopies(jobs []*job, members []*candidate) {
 		return
 	}
 	for _, j := range jobs {
-		if j.to == nil || len(j.sub.changelogs) == 0 && !j.sub.sourced {
+		if j.to == nil || !j.sub.stateful() {
 			continue
 		}
 		taken := []*candidate{j.to}
@@ -50,7 +54,7 @@ func (b *balancer) warm(jobs []*job) {
 	left := b.rules.warmups
 	for _, j := range jobs {
 		moves := j.owner != nil && j.to != nil && j.to != j.owner && j.to.instance != j.owner.instance
-		if !moves || len(j.sub.changelogs) == 0 || b.rules.ends == nil {
+		if !moves || !j.sub.stateful() || b.rules.ends == nil {
 			continue
 		}
 		if ends == nil {

@@ -14,8 +14,8 @@ import (
 // ErrWorkers is wrapped by the error of a change to the number of workers that cannot be made.
 var ErrWorkers = errors.New("the number of workers stays")
 
-// maxWorkers bounds the workers of an instance.
-const maxWorkers = 1000
+// MaxWorkers bounds the workers of an instance.
+const MaxWorkers = 1000
 
 // crew is the workers of an instance. They begin together; later one can be added, or the last one removed. Each runs in a
 // goroutine of its own, which work waits for.
@@ -51,14 +51,25 @@ func (c *crew) work(ctx context.Context) error {
 			followed = c.rt.globals.follow(ctx)
 		})
 	}
-	if c.rt.cfg.Plan.HasPatterns() {
-		c.wg.Go(func() {
-			defer cancel()
-			watched = c.rt.watch(ctx)
-		})
-	}
+	c.wg.Go(func() {
+		defer cancel()
+		watched = c.rt.watch(ctx)
+	})
 	c.wg.Wait()
-	return errors.Join(append(c.mu.errs, followed, watched, c.rt.cfg.DB.Drain())...)
+	return errors.Join(c.rt.once(append(c.mu.errs, followed, watched, c.rt.cfg.DB.Drain()))...)
+}
+
+// once leaves out of errors all but the first that say that the database has failed: whoever met it says so.
+func (rt *Runtime) once(errs []error) []error {
+	failed, said := rt.cfg.DB.Err(), false
+	if failed == nil {
+		return errs
+	}
+	return slices.DeleteFunc(errs, func(err error) bool {
+		again := said && errors.Is(err, failed)
+		said = said || errors.Is(err, failed)
+		return again
+	})
 }
 
 // beginLocked starts a worker with the least number that is free: its name in the group is one that was there before.
@@ -124,6 +135,13 @@ func (c *crew) checkUp() {
 	}
 }
 
+// allUp reports whether the instance is up.
+func (c *crew) allUp() bool {
+	c.upMu.Lock()
+	defer c.upMu.Unlock()
+	return c.isUp
+}
+
 // AddWorker starts one more worker, and returns its number. Any goroutine may call it.
 func (rt *Runtime) AddWorker() (int, error) {
 	c := &rt.crew
@@ -132,9 +150,9 @@ func (rt *Runtime) AddWorker() (int, error) {
 		c.mu.Unlock()
 		return 0, err
 	}
-	if len(c.mu.workers) >= maxWorkers {
+	if len(c.mu.workers) >= MaxWorkers {
 		c.mu.Unlock()
-		return 0, fmt.Errorf("%w: there are %d, which is the most", ErrWorkers, maxWorkers)
+		return 0, fmt.Errorf("%w: there are %d, which is the most", ErrWorkers, MaxWorkers)
 	}
 	w := c.beginLocked()
 	c.mu.Unlock()

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/session"
 )
@@ -51,10 +48,14 @@ type followed struct {
 type followedStore struct {
 	*taskStore
 	of     *followed
-	stable int64 // the log's last stable offset, of a source topic the owner's position, as far as known; -1: not known
+	stable int64 // the log's last stable offset, of a source topic the owner's position, as far as known
 
 	held   []*kgo.Record // of a source topic: beyond stable
 	paused bool          // it is not read, as much is held
+
+	lost    time.Time // when it was lost, and is not read since; zero: it is read
+	anew    bool      // when it is read again, what it has is to be wiped
+	expired int64     // the windows that the owner has let go of and the copy has not; 0: none
 }
 
 func newFollower(rt *Runtime) *follower {
@@ -118,8 +119,9 @@ func (f *follower) run(ctx context.Context) {
 			}
 			<-poll.Done()
 		} else {
-			f.take(f.cl.PollRecords(poll, followPoll))
+			f.take(ctx, f.cl.PollRecords(poll, followPoll))
 			f.askOwners(ctx)
+			f.resume(ctx)
 		}
 		f.mu.Lock()
 		f.mu.poke = nil
@@ -200,41 +202,22 @@ func (f *follower) open(ctx context.Context, id engine.TaskID, c *followed) (err
 			err = errors.Join(err, c.task.close())
 		}
 	}()
-	var logs, sources []string
+	var all []*followedStore
 	for _, s := range c.stores {
-		switch {
-		case s.fromSource:
-			sources = append(sources, s.changelog)
-		case s.changelog != "":
-			logs = append(logs, s.changelog)
+		if s.changelog != "" {
+			all = append(all, &followedStore{taskStore: s, of: c})
 		}
 	}
-	if err := f.rt.topics.load(ctx, append(slices.Clone(sources), logs...)...); err != nil {
-		return err
-	}
-	b, err := askBounds(ctx, &f.rt.cfg, f.rt.topics.admin, sources, logs)
+	begin, err := f.locate(ctx, all)
 	if err != nil {
 		return err
 	}
-	begin := map[string]map[int32]kgo.Offset{}
-	for _, s := range c.stores {
-		if s.changelog == "" {
-			continue
-		}
-		at, fs := tp{s.changelog, id.Partition}, &followedStore{taskStore: s, of: c, stable: -1}
-		end := b.end[at]
-		if s.fromSource {
-			end = b.committed[at].Offset // 0 if there is none
-			fs.stable = end
-		}
-		if err := f.rt.restorer.position(s, id, b.start[at], end); err != nil {
-			return err
-		}
-		f.logs[at] = fs
-		begin[s.changelog] = map[int32]kgo.Offset{id.Partition: kgo.NewOffset().At(s.next)}
+	for _, s := range all {
+		f.logs[s.at()] = s
 	}
 	f.tasks[id] = c
 	c.progress.set(c.kind.role(), c.worker.n)
+	f.note(c) // of what does not grow nothing will come
 	f.rt.showCopy(c.task)
 	f.cl.AddConsumePartitions(begin)
 	f.rt.cfg.Logger.Info("keeping a copy of state", "task", id.String(), "kind", c.kind.String())
@@ -248,9 +231,7 @@ func (f *follower) drop(id engine.TaskID) {
 		at := tp{s.changelog, id.Partition}
 		if l := f.logs[at]; l != nil {
 			gone[at.topic] = []int32{at.p}
-			if l.paused { // the client would remember it
-				f.cl.ResumeFetchPartitions(map[string][]int32{at.topic: {at.p}})
-			}
+			f.unpause(l)
 			delete(f.logs, at)
 		}
 	}
@@ -264,74 +245,9 @@ func (f *follower) drop(id engine.TaskID) {
 	f.rt.cfg.Logger.Info("copy of state closed", "task", id.String())
 }
 
-// take writes what came.
-func (f *follower) take(fetches kgo.Fetches) {
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		at := tp{p.Topic, p.Partition}
-		s := f.logs[at]
-		if s == nil {
-			return // dropped meanwhile
-		}
-		err := p.Err
-		switch {
-		case err != nil:
-		case s.fromSource:
-			f.hold(at, s, p.Records)
-		default:
-			err = f.write(s, p.Records)
-			s.stable = p.LastStableOffset
-		}
-		switch {
-		case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		case errors.Is(err, kerr.OffsetOutOfRange):
-			f.rt.cfg.Logger.Warn("copy of state is made anew: the log was cut behind it", "changelog", at.String(), "position", s.next)
-			if err := s.store.Shard().Wipe(); err != nil {
-				f.rt.cfg.Logger.Error("copy of state cannot be emptied", "changelog", at.String(), "err", err)
-			}
-			s.next, s.held = max(p.LogStartOffset, 0), nil
-			f.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{at.topic: {at.p: {Epoch: -1, Offset: s.next}}})
-		default:
-			f.rt.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, "copy of state does not advance", slog.String("changelog", at.String()), slog.Any("err", err))
-		}
-		f.note(s.of)
-	})
-	f.rt.pulse()
-}
-
-func (f *follower) write(s *followedStore, recs []*kgo.Record) error {
-	if len(recs) == 0 {
-		return nil
-	}
-	rows := make([]state.Restored, 0, len(recs))
-	expired := int64(-1)
-	for _, r := range recs {
-		if r.Offset >= s.next && r.Key != nil && !r.Attrs.IsControl() {
-			rows = append(rows, state.Restored{Key: r.Key, Value: r.Value, Time: r.Timestamp.UnixMilli()})
-			expired = max(expired, expiredBy(r))
-		}
-	}
-	return f.put(s, rows, recs[len(recs)-1].Offset+1, expired)
-}
-
-// put writes rows that bring a copy to next, and deletes the windows that its owner has deleted.
-func (f *follower) put(s *followedStore, rows []state.Restored, next, expired int64) error {
-	sh := s.store.Shard()
-	if err := sh.Restore(rows, state.Position{TopicID: s.topicID, Offset: next, At: time.Now()}); err != nil {
-		return err
-	}
-	s.next = next
-	if expired < 0 {
-		return nil
-	}
-	return sh.Expire(expired)
-}
-
 // note says how far a copy is, and tells the worker of a warm-up, once, that the task can move.
 func (f *follower) note(c *followed) {
-	lag, known := f.lag(c)
-	if !known {
-		return
-	}
+	lag := f.lag(c)
 	c.remaining.Store(lag)
 	if c.kind == warmup && !c.told && lag <= f.rt.cfg.AcceptableLag {
 		c.told = true
@@ -341,17 +257,13 @@ func (f *follower) note(c *followed) {
 }
 
 // lag is the number of changelog offsets that a copy is behind.
-func (f *follower) lag(c *followed) (lag int64, known bool) {
+func (f *follower) lag(c *followed) (lag int64) {
 	for _, s := range f.logs {
-		if s.of != c {
-			continue
+		if s.of == c {
+			lag += max(0, s.stable-s.next)
 		}
-		if s.stable < 0 {
-			return 0, false
-		}
-		lag += max(0, s.stable-s.next)
 	}
-	return lag, true
+	return lag
 }
 
 func (k copyKind) String() string {

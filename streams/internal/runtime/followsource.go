@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/leatstream/leat/state"
 )
 
 // What copies know of their owners: how far these have come in source topics that serve as changelogs, and which windows
@@ -23,9 +21,10 @@ const (
 
 // hold keeps records of a source topic until its owner has processed them: the copy has the rows that the owner has, and is
 // never ahead, which would have to be wiped when the task came here.
-func (f *follower) hold(at tp, s *followedStore, recs []*kgo.Record) {
+func (f *follower) hold(s *followedStore, recs []*kgo.Record) {
 	s.held = append(s.held, recs...)
 	if len(s.held) > heldMost && !s.paused {
+		at := s.at()
 		s.paused = true
 		f.cl.PauseFetchPartitions(map[string][]int32{at.topic: {at.p}})
 	}
@@ -33,33 +32,44 @@ func (f *follower) hold(at tp, s *followedStore, recs []*kgo.Record) {
 
 // askOwners asks how far the owners are in the source topics of which records are held, and takes what they have processed.
 func (f *follower) askOwners(ctx context.Context) {
-	var topics []string
-	for at, s := range f.logs {
-		if s.fromSource && (len(s.held) > 0 || s.next < s.stable) {
-			topics = append(topics, at.topic)
-		}
-	}
+	topics := f.waiting()
 	if len(topics) == 0 || time.Since(f.asked) < ownersEvery {
 		f.release(ctx)
 		return
 	}
 	f.asked = time.Now()
-	slices.Sort(topics)
 	ask, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	at, err := f.rt.processed(ask, slices.Compact(topics)...)
+	at, err := f.rt.processed(ask, topics...)
 	if err != nil {
 		if ctx.Err() == nil {
 			f.rt.cfg.Logger.Warn("copies wait for the group's offsets", "err", err)
 		}
 		return
 	}
+	f.learn(at)
+	f.release(ctx)
+}
+
+// waiting are the source topics in which copies wait for their owners.
+func (f *follower) waiting() []string {
+	var topics []string
+	for at, s := range f.logs {
+		if s.fromSource && (len(s.held) > 0 || s.next < s.stable) {
+			topics = append(topics, at.topic)
+		}
+	}
+	slices.Sort(topics)
+	return slices.Compact(topics)
+}
+
+// learn notes how far the owners are. A member that has just been given a task may have said less than the one before.
+func (f *follower) learn(at map[tp]int64) {
 	for of, next := range at {
-		if s := f.logs[of]; s != nil && s.fromSource {
+		if s := f.logs[of]; s != nil && s.fromSource && s.lost.IsZero() {
 			s.stable = max(s.stable, next)
 		}
 	}
-	f.release(ctx)
 }
 
 // release writes the held records that the owners have processed.
@@ -70,7 +80,7 @@ func (f *follower) release(ctx context.Context) {
 		}
 		n, _ := slices.BinarySearchFunc(s.held, s.stable, func(r *kgo.Record, next int64) int { return int(min(max(r.Offset-next, -1), 1)) })
 		if n > 0 {
-			if err := f.takeSource(ctx, at, s, s.held[:n]); err != nil {
+			if err := f.write(ctx, s, s.held[:n]); err != nil {
 				if ctx.Err() == nil {
 					f.rt.cfg.Logger.Warn("copy of state does not advance", "changelog", at.String(), "err", err)
 				}
@@ -87,25 +97,6 @@ func (f *follower) release(ctx context.Context) {
 		f.note(s.of)
 	}
 	f.rt.pulse()
-}
-
-// takeSource writes records of a source topic, but for those that the table leaves out.
-func (f *follower) takeSource(ctx context.Context, at tp, s *followedStore, recs []*kgo.Record) error {
-	rp := &replay{store: s.taskStore, task: s.of.id.String(), at: at}
-	rows := make([]state.Restored, 0, len(recs))
-	for _, r := range recs {
-		if r.Offset < s.next || r.Key == nil || r.Attrs.IsControl() {
-			continue
-		}
-		ok, err := f.rt.restorer.admit(ctx, rp, r)
-		if err != nil {
-			return err
-		}
-		if ok {
-			rows = append(rows, state.Restored{Key: r.Key, Value: r.Value, Time: r.Timestamp.UnixMilli()})
-		}
-	}
-	return f.put(s, rows, recs[len(recs)-1].Offset+1, -1)
 }
 
 // expiredHeader is on a changelog record of a window or session store whose owner has let go of windows: those that start (of

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,10 +32,11 @@ type globalTable struct {
 	id      [16]byte
 	task    *engine.Task
 	store   state.Store
-	next    []int64 // by partition: below it everything was enqueued
-	moved   bool    // next is ahead of the store's position
-	pending int     // records since the last commit
-	changed []int   // slots of the rows that the flush has written
+	next    []int64   // by partition: below it everything was enqueued
+	moved   bool      // next is ahead of the store's position
+	since   time.Time // while it is loaded: how old what it has is; zero: it has all that there was
+	pending int       // records since the last commit
+	changed []int     // slots of the rows that the flush has written
 }
 
 // globalCommit is how many records may be processed between two commits while a table is loaded.
@@ -60,7 +63,7 @@ func (g *globals) open(ctx context.Context) error {
 			continue
 		}
 		env := &engine.Env{AppID: cfg.AppID, DB: cfg.DB, Now: time.Now, Context: ctx, OnError: cfg.OnError, Wrap: cfg.Wrap, Logger: cfg.Logger,
-			Globals: &g.rt.changes, Sleep: func(d time.Duration) error { return sleep(ctx, d) }}
+			Globals: &g.rt.changes, Tracer: cfg.Tracer, Sleep: func(d time.Duration) error { return sleep(ctx, d) }}
 		task, err := engine.NewTask(cfg.Plan, sub, 0, env)
 		if err != nil {
 			return err
@@ -108,6 +111,7 @@ func (g *globals) load(ctx context.Context, t *globalTable) error {
 	}
 	n, err := g.readAll(ctx, t, b)
 	if err == nil {
+		t.since = time.Time{}
 		err = g.commit(t)
 	}
 	if err != nil {
@@ -124,6 +128,9 @@ func (g *globals) stand(t *globalTable, info topicInfo, b *bounds) error {
 		return err
 	}
 	at := offsetsOf(pos)
+	if t.since = time.Now(); has {
+		t.since = pos.At
+	}
 	t.next = make([]int64, info.partitions)
 	for p := range info.partitions {
 		start, end := b.start[tp{t.topic, p}], b.end[tp{t.topic, p}]
@@ -148,6 +155,7 @@ func (g *globals) empty(t *globalTable, b *bounds) error {
 		return err
 	}
 	g.rt.changes.Of(t.store.Name()).AllChanged()
+	t.since = time.Now()
 	for p := range t.next {
 		t.next[p] = b.start[tp{t.topic, int32(p)}]
 	}
@@ -167,7 +175,10 @@ func offsetsOf(pos state.Position) (at []int64) {
 }
 
 func (t *globalTable) position() state.Position {
-	pos := state.Position{TopicID: t.id, At: time.Now()}
+	pos := state.Position{TopicID: t.id, At: t.since}
+	if t.since.IsZero() {
+		pos.At = time.Now()
+	}
 	for _, next := range t.next {
 		pos.Inputs = binary.AppendVarint(pos.Inputs, next)
 	}
@@ -300,12 +311,23 @@ func (g *globals) follow(ctx context.Context) error {
 		case !errors.Is(err, errCut):
 			return stopped(ctx, err)
 		}
-		for _, t := range g.tables {
-			if err := g.load(ctx, t); err != nil {
-				return stopped(ctx, fmt.Errorf("load the global table %q again: %w", t.store.Name(), err))
-			}
+		if err := g.reload(ctx); err != nil {
+			return stopped(ctx, err)
 		}
 	}
+}
+
+// reload loads the tables again, while nobody processes, and no query sees a part of one.
+func (g *globals) reload(ctx context.Context) error {
+	defer g.rt.stand()()
+	for _, t := range g.tables {
+		g.rt.hideGlobal(t.store.Name())
+		if err := g.load(ctx, t); err != nil {
+			return fmt.Errorf("load the global table %q again: %w", t.store.Name(), err)
+		}
+		g.rt.showGlobal(t.store.Shard())
+	}
+	return nil
 }
 
 // tail reads on with one client. errCut says that a table has to be loaded again.
@@ -327,10 +349,17 @@ func (g *globals) tail(ctx context.Context) error {
 		return fmt.Errorf("configure the client: %w", err)
 	}
 	defer cl.Close()
-	for ctx.Err() == nil {
-		poll, cancel := context.WithTimeout(ctx, topicInfoAge)
+	every := min(topicInfoAge, g.rt.cfg.LookInterval)
+	for looked := time.Now(); ctx.Err() == nil; {
+		poll, cancel := context.WithTimeout(ctx, every)
 		fetches := cl.PollRecords(poll, pollRecords)
 		cancel()
+		if time.Since(looked) >= every {
+			looked = time.Now()
+			if g.madeAnew(ctx, slices.Collect(maps.Keys(byTopic))) {
+				return errCut
+			}
+		}
 		if err := g.take(byTopic, fetches); err != nil {
 			return err
 		}
@@ -339,6 +368,23 @@ func (g *globals) tail(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// madeAnew reports whether a topic is another one than its table was made of: the client reads on in the one that is gone.
+func (g *globals) madeAnew(ctx context.Context, names []string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if g.rt.topics.load(ctx, names...) != nil {
+		return false // the next look may have an answer
+	}
+	return slices.ContainsFunc(g.tables, func(t *globalTable) bool {
+		info, ok := g.rt.topics.get(t.topic)
+		other := ok && info.id != t.id && t.id != [16]byte{}
+		if other {
+			g.rt.cfg.Logger.Warn("global table is loaded anew: its topic was deleted and created again", "store", t.store.Name(), "topic", t.topic)
+		}
+		return other
+	})
 }
 
 // take brings what was polled into the tables.

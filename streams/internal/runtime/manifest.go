@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/session"
 )
 
@@ -26,15 +29,40 @@ func (rt *Runtime) checkManifest(ctx context.Context, cl *kgo.Client) (changed b
 	if rt.cfg.CheckManifest == nil {
 		return false, nil
 	}
-	var running []byte
-	err = session.Retry(ctx, rt.cfg.Logger, "the manifest of application "+rt.cfg.AppID, func() (err error) {
-		running, err = ReadManifest(ctx, cl, rt.cfg.Client, rt.cfg.AppID)
-		return err
-	})
-	if err != nil {
-		return false, err
+	for began := time.Now(); ; {
+		var running []byte
+		var missing []string
+		err = session.Retry(ctx, rt.cfg.Logger, "the manifest of application "+rt.cfg.AppID, func() (err error) {
+			if running, err = ReadManifest(ctx, cl, rt.cfg.Client, rt.cfg.AppID); err == nil && running != nil {
+				missing, err = MissingTopics(ctx, cl, rt.cfg.Plan, rt.cfg.AppID)
+			}
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+		changed, err = rt.cfg.CheckManifest(running, missing)
+		if err == nil || len(missing) == 0 || time.Since(began) > newTopicGrace || sleep(ctx, newTopicGrace/10) != nil {
+			return changed, err // else a broker may not have heard yet of a topic that another instance has just made
+		}
 	}
-	return rt.cfg.CheckManifest(running)
+}
+
+// MissingTopics lists the internal topics of a plan that are not there. Those of an application that has run are missing if
+// somebody has deleted them, or if they are new. It knows nothing of a plan with patterns, which needs topics as it finds some.
+func MissingTopics(ctx context.Context, cl *kgo.Client, plan *engine.Plan, appID string) ([]string, error) {
+	names := plan.InternalNames(appID)
+	if len(names) == 0 || plan.HasPatterns() {
+		return nil, nil
+	}
+	list, err := kadm.NewClient(cl).ListTopics(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(names, func(n string) bool {
+		d, ok := list[n]
+		return ok && !errors.Is(d.Err, kerr.UnknownTopicOrPartition)
+	}), nil
 }
 
 // keepManifest notes which topology runs now. Instances that start at once with one topology do the same thing twice.
@@ -75,7 +103,7 @@ func ReadManifest(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, appID str
 	topic := manifestTopic(appID)
 	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("where %s ends: %w", topic, err)
 	}
 	at, ok := ends.Lookup(topic, 0)
 	if !ok || errors.Is(at.Err, kerr.UnknownTopicOrPartition) {

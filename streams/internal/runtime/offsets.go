@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/leatstream/leat/internal/txnclient"
 	"github.com/leatstream/leat/streams/internal/engine"
 	"github.com/leatstream/leat/streams/internal/session"
 )
@@ -27,34 +28,23 @@ func (t tp) String() string { return fmt.Sprintf("%s/%d", t.topic, t.p) }
 type bounds struct {
 	start, end map[tp]int64 // end of a changelog counts open transactions in; that of an input does not
 	committed  map[tp]session.Position
+	ids        map[string][16]byte // of the inputs
+	gaps       map[tp]gap          // positions of the group that the log does not have
 }
 
 // askBounds asks for the group's stable offsets of the inputs first: an open transaction that holds some is waited for.
 // Then it asks where the topics begin and end.
-func askBounds(ctx context.Context, cfg *Config, admin *kadm.Client, inputs, changelogs []string) (*bounds, error) {
-	b := &bounds{start: map[tp]int64{}, end: map[tp]int64{}, committed: map[tp]session.Position{}}
+func askBounds(ctx context.Context, cfg *Config, topics *topics, inputs, changelogs []string) (*bounds, error) {
+	admin := topics.admin
+	b := &bounds{start: map[tp]int64{}, end: map[tp]int64{}, committed: map[tp]session.Position{}, ids: map[string][16]byte{}, gaps: map[tp]gap{}}
 	err := session.Retry(ctx, cfg.Logger, "the offsets of group "+cfg.AppID, func() error {
-		if len(inputs) == 0 {
-			return nil
-		}
-		resps, err := admin.FetchOffsetsForTopics(kadm.RequireStable(ctx), cfg.AppID, inputs...)
-		if err != nil {
-			return err
-		}
-		for topic, ps := range resps {
-			if !slices.Contains(inputs, topic) {
-				continue
+		committed, err := txnclient.StableOffsets(ctx, topics.cl, cfg.AppID, inputs...)
+		committed.Each(func(o kadm.Offset) {
+			if o.At >= 0 {
+				b.committed[tp{o.Topic, o.Partition}] = session.Position{Offset: o.At, Epoch: o.LeaderEpoch, Metadata: o.Metadata}
 			}
-			for p, r := range ps {
-				if r.Err != nil {
-					return fmt.Errorf("committed offset of %s/%d: %w", topic, p, r.Err)
-				}
-				if r.At >= 0 {
-					b.committed[tp{topic, p}] = session.Position{Offset: r.At, Epoch: r.LeaderEpoch, Metadata: r.Metadata}
-				}
-			}
-		}
-		return nil
+		})
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -67,6 +57,15 @@ func askBounds(ctx context.Context, cfg *Config, admin *kadm.Client, inputs, cha
 	}
 	if err := listOffsets(ctx, cfg, b.end, admin.ListEndOffsets, changelogs...); err != nil {
 		return nil, err
+	}
+	for _, topic := range inputs {
+		info, _ := topics.get(topic)
+		b.ids[topic] = info.id
+	}
+	for at, c := range b.committed {
+		if g, ok := gapAt(c, b.ids[at.topic], b.start[at], b.end[at]); ok {
+			b.gaps[at] = g
+		}
 	}
 	return b, nil
 }
@@ -92,12 +91,15 @@ func listOffsets(ctx context.Context, cfg *Config, into map[tp]int64, f func(con
 // adjust says where a partition begins of which the group has no offset; the client's default is the start. It runs in the
 // client's goroutine, before or after the task of the partition was started.
 func (w *worker) adjust(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	if err := w.bridge(ctx, at); err != nil {
+		return nil, err
+	}
 	for topic, ps := range at {
 		for p, o := range ps {
 			if o.EpochOffset().Offset >= 0 {
 				continue
 			}
-			how := w.sub.resets[topic]
+			how := w.sub.resets[topic].of(p)
 			if how.reset == engine.ResetNone {
 				return nil, &session.Error{Op: "begin to read " + tp{topic, p}.String(), Fatal: true,
 					Err: errors.New("the group has no offset for it, and the source says that it must have one")}
@@ -118,7 +120,7 @@ func (w *worker) adjust(ctx context.Context, at map[string]map[int32]kgo.Offset)
 // begin returns where a partition begins that does not begin at the log's start, nor where the group says; end is its end
 // as the caller has seen it.
 func (w *worker) begin(p tp, end int64) (int64, bool, error) {
-	how := w.sub.resets[p.topic]
+	how := w.sub.resets[p.topic].of(p.p)
 	if !how.moves() {
 		return 0, false, nil
 	}

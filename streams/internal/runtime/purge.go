@@ -78,10 +78,13 @@ func (p *purger) purge(ctx context.Context, upTo map[tp]int64) {
 			}
 		}
 	}
-	for at, why := range failed {
+	var example tp
+	for at := range failed {
 		p.committed(at, upTo[at])
-		if ctx.Err() == nil {
-			p.rt.cfg.Logger.Warn("processed records of a repartition topic cannot be deleted, trying again later", "topic", at.String(), "below", upTo[at], "err", why)
-		}
+		example = at
+	}
+	if len(failed) > 0 && ctx.Err() == nil {
+		p.rt.cfg.Logger.Warn("processed records of repartition topics cannot be deleted, trying again later", "partitions", len(failed),
+			"one", example.String(), "below", upTo[example], "err", failed[example])
 	}
 }

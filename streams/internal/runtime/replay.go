@@ -28,6 +28,10 @@ type replay struct {
 	end   int64
 
 	of *progress // the task's
+
+	// since is the age of what the store has: a delete that was written later is still in the log. It is that of the position
+	// that the replay began from, until it has reached the end, which was asked for at asked.
+	since, asked time.Time
 }
 
 // chunk is a part of a replay on its way into the shard.
@@ -92,7 +96,11 @@ func (r *restorer) write(rp *replay, c chunk) error {
 	rp.of.read(c.next-s.next, c.recs)
 	s.next = c.next
 	r.replayed.Add(int64(len(c.recs)))
-	return s.store.Shard().Restore(c.recs, state.Position{TopicID: s.topicID, Offset: c.next, At: time.Now()})
+	at := rp.since
+	if c.next >= rp.end {
+		at = rp.asked
+	}
+	return s.store.Shard().Restore(c.recs, state.Position{TopicID: s.topicID, Offset: c.next, At: at})
 }
 
 // read hands over all records up to the end, in chunks.

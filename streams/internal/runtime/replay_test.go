@@ -43,7 +43,7 @@ func newReplayBench(t *testing.T) *replayBench {
 	t.Cleanup(fake.Close)
 	b := &replayBench{t: t, fake: fake}
 	b.cl = b.client()
-	topics := newTopics(b.cl, false)
+	topics := newTopics(b.cl, nil)
 	if err := topics.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}

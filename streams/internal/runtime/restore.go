@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -98,11 +99,15 @@ func (r *restorer) begin(jobs []*restoreJob) {
 	unique := func(s []string) []string { slices.Sort(s); return slices.Compact(s) }
 	inputs, changelogs = unique(inputs), unique(changelogs)
 	var b *bounds
+	all, began := append(slices.Clone(inputs), changelogs...), time.Now()
 	err := session.Retry(ctx, r.cfg.Logger, "the topics of the restored tasks", func() error {
-		return r.topics.load(ctx, append(slices.Clone(inputs), changelogs...)...)
+		if err := r.topics.load(ctx, all...); err != nil {
+			return err
+		}
+		return r.topics.whole(all, began)
 	})
 	if err == nil {
-		b, err = askBounds(ctx, r.cfg, r.topics.admin, inputs, changelogs)
+		b, err = askBounds(ctx, r.cfg, r.topics, inputs, changelogs)
 	}
 	for _, j := range jobs {
 		if !j.begun.CompareAndSwap(false, true) {
@@ -165,19 +170,37 @@ func (r *restorer) prepare(j *restoreJob, s *taskStore, b *bounds) (*replay, err
 		}
 		return nil, nil
 	}
+	asked := time.Now()
 	at := tp{s.changelog, j.task.id.Partition}
 	end := b.end[at]
 	if s.fromSource {
-		end = b.committed[at].Offset // 0 if there is none: nothing to restore
+		end = b.processed(at)
 	}
 	if err := r.position(s, j.task.id, b.start[at], end); err != nil {
 		return nil, err
+	}
+	if has && s.fromSource && s.next == pos.Offset {
+		r.missed(log, s, pos, end, b.end[at])
 	}
 	if s.next >= end {
 		return nil, nil
 	}
 	log.Info("restoring", "changelog", at.String(), "from", s.next, "to", end)
-	return &replay{store: s, task: j.task.id.String(), of: j.task.progress, at: at, next: s.next, end: end}, nil
+	return &replay{store: s, task: j.task.id.String(), of: j.task.progress, at: at, next: s.next, end: end, since: s.since, asked: asked}, nil
+}
+
+// missed says that a table of a source topic, which has been processed up to next and ends at end, may have rows that were deleted
+// while its application was away: the deletes are gone from the log. Nothing tells these rows from others, but reading the topic from
+// its start; and to take them out, and out of what was made of them, once, there would have to be records that say so.
+func (r *restorer) missed(log *slog.Logger, s *taskStore, pos state.Position, next, end int64) {
+	info, _ := r.topics.get(s.changelog)
+	away, kept := time.Since(pos.At), info.tombstonesKept
+	if next >= end || kept <= 0 || away <= kept-kept/10 || info.policy == "delete" {
+		return
+	}
+	log.Warn("the application was away for longer than the topic of its table keeps deletes: rows that were deleted meanwhile may have stayed",
+		"topic", s.changelog, "away", away.Round(time.Second), "kept", kept,
+		"next", "if rows are deleted from this topic: leat app reset "+r.cfg.AppID+" computes the table, and what is made of it, again; a larger delete.retention.ms of the topic keeps it from happening")
 }
 
 // position finds out from where a store has to be brought forward through its changelog, which begins at start and ends at
@@ -186,9 +209,22 @@ func (r *restorer) position(s *taskStore, id engine.TaskID, start, end int64) er
 	info, _ := r.topics.get(s.changelog)
 	sh := s.store.Shard()
 	pos, has := sh.Position()
-	from, why := beginAt(pos, has, info.id, start, end, time.Now(), info.tombstonesKept)
+	now := time.Now()
+	from, why := beginAt(pos, has, info.id, start, end, now, info.tombstonesKept)
+	s.since = now
+	if has && why == "" {
+		s.since = pos.At
+	} else if start > 0 && info.policy == "compact" && !s.fromSource {
+		r.cfg.Logger.Error("the changelog has lost its beginning, which nobody deletes of a compacted topic: rows that were written there, and not since, are missing from the store",
+			"task", id.String(), "store", s.store.Name(), "changelog", tp{s.changelog, id.Partition}.String(), "log_start", start,
+			"next", "have the task run where its state is on disk, or compute the state again from the inputs: leat app reset "+r.cfg.AppID)
+	}
 	if why != "" {
-		r.cfg.Logger.Warn("store is rebuilt from its changelog: "+why, "task", id.String(), "store", s.store.Name(),
+		level := slog.LevelWarn
+		if why == lostEnd || why == lostStart {
+			level = slog.LevelError
+		}
+		r.cfg.Logger.Log(context.Background(), level, "store is rebuilt from its changelog: "+why, "task", id.String(), "store", s.store.Name(),
 			"changelog", tp{s.changelog, id.Partition}.String(), "position", pos.Offset, "log_start", start, "log_end", end)
 		if err := sh.Wipe(); err != nil {
 			return err
@@ -198,6 +234,10 @@ func (r *restorer) position(s *taskStore, id engine.TaskID, start, end int64) er
 	return nil
 }
 
+const lostStart = "the records after its position are gone from the log, and what they and those before them said with them"
+
+const lostEnd = "its position lies above the end of the log: the brokers have lost records that they had acknowledged"
+
 // beginAt says at which changelog offset to begin. why is not empty if the data cannot be brought forward from where it
 // stands, and has to be wiped.
 func beginAt(pos state.Position, has bool, id [16]byte, start, end int64, now time.Time, kept time.Duration) (from int64, why string) {
@@ -206,12 +246,18 @@ func beginAt(pos state.Position, has bool, id [16]byte, start, end int64, now ti
 		return start, ""
 	case id != pos.TopicID && id != [16]byte{} && pos.TopicID != [16]byte{}:
 		return start, "the topic was deleted and created again"
+	case pos.Offset+1 == start && start == end:
+		// The log is empty, by retention say. All that is gone is the marker of the last transaction, which a position does not
+		// count: had there been a record, a marker would be behind it.
+		return start, ""
 	case pos.Offset < start:
-		return start, "the records after its position are gone from the log"
+		return start, lostStart
 	case pos.Offset > end:
-		return start, "its position lies above the end of the log"
+		return start, lostEnd
 	case pos.Offset < end && kept > 0 && now.Sub(pos.At) > kept-kept/10:
 		return start, "it was away longer than the log keeps deletes"
+	case pos.Offset < end && kept > 0 && pos.At.Sub(now) > kept/10:
+		return start, "it is from the future, by a clock that was put back since: nobody knows how long it was away"
 	}
 	return pos.Offset, ""
 }

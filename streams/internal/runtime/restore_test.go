@@ -31,6 +31,11 @@ func TestWhereARestoreBegins(t *testing.T) {
 		"the log lost its end":            {pos: at(id, 101, time.Minute), has: true, end: 100, from: 0, why: "above the end"},
 		"longer away than deletes kept":   {pos: at(id, 90, 23*time.Hour), has: true, end: 100, from: 0, why: "keeps deletes"},
 		"just not too long away":          {pos: at(id, 90, 21*time.Hour), has: true, end: 100, from: 90},
+		"only the last marker is gone":    {pos: at(id, 99, 240*time.Hour), has: true, start: 100, end: 100, from: 100},
+		"a record and a marker are gone":  {pos: at(id, 98, time.Minute), has: true, start: 100, end: 100, from: 100, why: "gone from the log"},
+		"a record before a marker":        {pos: at(id, 98, time.Minute), has: true, start: 99, end: 100, from: 99, why: "gone from the log"},
+		"a clock that was put back":       {pos: at(id, 90, -48*time.Hour), has: true, end: 100, from: 0, why: "from the future"},
+		"a clock that is a little late":   {pos: at(id, 90, -time.Minute), has: true, end: 100, from: 90},
 		"at the start of a log cut there": {pos: at(id, 95, time.Minute), has: true, start: 95, end: 100, from: 95},
 	} {
 		from, why := beginAt(c.pos, c.has, id, c.start, c.end, now, 24*time.Hour)

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
@@ -29,7 +28,7 @@ type Config struct {
 	AppID       string
 	Plan        *engine.Plan
 	DB          *state.DB
-	InstanceID  string // of the state directory
+	InstanceID  string // no other instance's of the application
 	Client      []kgo.Opt
 	ExactlyOnce bool
 
@@ -42,16 +41,18 @@ type Config struct {
 	Warmups           int         // tasks that are copied at a time so that they can move
 	ReplicationFactor int16       // of internal topics; -1: the broker's default
 	MaxSentBytes      int64       // commit early when so much was sent
+	MaxQueuedBytes    int64       // what is read and not processed yet, of all partitions: the largest are paused at their share
 	LeaveOnStop       func() bool // nil: stay a static member
 	OnUp              func(bool)  // called when every task that the instance has begins to run, and when that ends; nil: nobody asks
 
 	PurgeInterval time.Duration // of processed records of repartition topics
-	LookInterval  time.Duration // of looking for topics that match a pattern
+	LookInterval  time.Duration // of looking for source topics that have changed, and for those that match a pattern
+	StateCleanup  time.Duration // age at which state of tasks that went elsewhere is removed; 0 or less: it stays
 
 	// Manifest is the topology's; CheckManifest compares it with the one that ran before, nil for none, and says whether it
-	// is to be written. nil: not compared.
+	// is to be written. missing are the internal topics that are not there. nil: not compared.
 	Manifest      []byte
-	CheckManifest func(running []byte) (write bool, err error)
+	CheckManifest func(running []byte, missing []string) (write bool, err error)
 
 	TransactionTimeout, SessionTimeout, HeartbeatInterval time.Duration // 0: the session's defaults
 
@@ -73,6 +74,7 @@ type Runtime struct {
 	restorer *restorer
 	follower *follower
 	purger   *purger
+	cleaner  *cleaner
 	metrics  *metrics // nil: nothing is measured
 	crew     crew
 	current  atomic.Pointer[subscription] // what the workers read; replaced when a pattern finds other topics
@@ -81,6 +83,7 @@ type Runtime struct {
 	changes  engine.Globals               // what changes in them
 	replayed atomic.Int64
 	paused   atomic.Bool
+	still    standstill
 
 	mu struct {
 		sync.Mutex
@@ -90,6 +93,8 @@ type Runtime struct {
 		beat   chan struct{}                     // closed at the next pulse; nil: nobody waits
 		tasks  map[int]int32                     // task counts by sub-topology
 		claims map[engine.TaskID]*claim          // the tasks that have their stores open here
+
+		condemned map[engine.TaskID]bool // whose state is about to be removed: the group is not told of it
 
 		progress map[engine.TaskID]*progress // of the same tasks
 	}
@@ -110,6 +115,7 @@ func New(cfg Config) *Runtime {
 	rt := &Runtime{cfg: cfg, poke: make(chan struct{}, 1)}
 	rt.crew.rt = rt
 	rt.mu.claims, rt.mu.progress = map[engine.TaskID]*claim{}, map[engine.TaskID]*progress{}
+	rt.mu.condemned = map[engine.TaskID]bool{}
 	rt.mu.shards, rt.mu.tasks = map[string]map[int32]*state.Shard{}, map[int]int32{}
 	rt.mu.copies, rt.mu.ends = map[string]map[int32]*copied{}, map[tp]logEnd{}
 	return rt
@@ -161,6 +167,13 @@ func (rt *Runtime) showGlobal(sh *state.Shard) {
 	rt.mu.shards[sh.Store()] = map[int32]*state.Shard{0: sh}
 }
 
+// hideGlobal has queries wait for a global table, or ask others.
+func (rt *Runtime) hideGlobal(store string) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	delete(rt.mu.shards, store)
+}
+
 // claim says that w is about to open the stores of a task. If it returns false another one has them open, and w is woken
 // when they are closed.
 func (rt *Runtime) claim(id engine.TaskID, w claimant) bool {
@@ -202,7 +215,7 @@ func (rt *Runtime) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("configure the client: %w", err)
 	}
 	defer cl.Close()
-	rt.topics = newTopics(cl, rt.cfg.Plan.HasPatterns())
+	rt.topics = newTopics(cl, &rt.cfg)
 	if rt.metrics, err = newMetrics(rt, rt.cfg.Meters); err != nil {
 		return err
 	}
@@ -214,19 +227,19 @@ func (rt *Runtime) Run(ctx context.Context) (err error) {
 	}
 	changed, err := rt.checkManifest(ctx, cl) // before internal topics are made for it
 	if err != nil {
-		return stopped(ctx, err)
+		return rt.unreached(ctx, err)
 	}
 	var l *layout
 	began := time.Now()
-	err = session.Retry(ctx, rt.cfg.Logger, "the brokers", func() (err error) {
+	err = session.Retry(ctx, rt.cfg.Logger, "the brokers and the source topics", func() (err error) {
 		l, err = rt.topics.layout(ctx, &rt.cfg)
 		if errors.Is(err, engine.ErrMissingTopic) && time.Since(began) < newTopicGrace {
-			return fmt.Errorf("%w: %v", kerr.UnknownTopicOrPartition, err)
+			return newTopic{err}
 		}
 		return err
 	})
 	if err != nil {
-		return stopped(ctx, err)
+		return rt.unreached(ctx, err)
 	}
 	if changed {
 		if err := rt.keepManifest(ctx, cl); err != nil {
@@ -240,6 +253,8 @@ func (rt *Runtime) Run(ctx context.Context) (err error) {
 	defer rt.follower.close()
 	rt.purger = newPurger(rt, rt.repartitions())
 	defer rt.purger.close()
+	rt.cleaner = newCleaner(rt)
+	defer rt.cleaner.close()
 	if rt.globals = newGlobals(rt); rt.globals != nil {
 		if err := rt.globals.open(ctx); err != nil {
 			return errors.Join(stopped(ctx, err), rt.globals.close())
@@ -252,6 +267,18 @@ func (rt *Runtime) Run(ctx context.Context) (err error) {
 
 // newTopicGrace is for a source topic that was made just now: a broker of a cluster may hear of it a little later.
 const newTopicGrace = 3 * time.Second
+
+// newTopic is ErrMissingTopic while it may pass.
+type newTopic struct{ error }
+
+// unreached is stopped before the application has its topics; what it has waited for in vain is said in the log.
+func (rt *Runtime) unreached(ctx context.Context, err error) error {
+	left := stopped(ctx, err)
+	if left == nil {
+		rt.cfg.Logger.Warn("stopped before the application had its topics", "err", err)
+	}
+	return left
+}
 
 // stopped hides an error that only says that ctx was done.
 func stopped(ctx context.Context, err error) error {
@@ -269,16 +296,18 @@ func (rt *Runtime) stateTasks() []held {
 		sub := &layout[i]
 		spec := rt.cfg.Plan.Subs[sub.id]
 		for n := range sub.tasks() {
-			h, has := held{task: engine.TaskID{Sub: sub.id, Partition: n}.String()}, false
+			id := engine.TaskID{Sub: sub.id, Partition: n}
+			if rt.isCondemned(id) {
+				continue
+			}
+			h, has := held{task: id.String()}, false
 			for _, st := range spec.Stores {
 				if st.Changelog.Name == "" {
 					continue
 				}
 				if p, ok := rt.cfg.DB.Position(st.Name, n); ok {
 					has = true
-					if !st.FromSource {
-						h.reaches += p.Offset
-					}
+					h.reaches += p.Offset
 				}
 			}
 			if has {
@@ -290,7 +319,8 @@ func (rt *Runtime) stateTasks() []held {
 	return tasks
 }
 
-// changelogEnds sums the ends of the changelogs of each task, for the balancer of a leader.
+// changelogEnds sums the ends of the changelogs of each task, for the balancer of a leader. A source topic that serves as
+// changelog ends where the task's owner is: its table has what is processed.
 func (rt *Runtime) changelogEnds() (map[string]int64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -298,6 +328,18 @@ func (rt *Runtime) changelogEnds() (map[string]int64, error) {
 	layout := rt.current.Load().layout
 	for i := range layout {
 		sub := &layout[i]
+		if len(sub.sourced) > 0 {
+			at, err := rt.processed(ctx, sub.sourced...)
+			if err != nil {
+				return nil, fmt.Errorf("the group's offsets: %w", err)
+			}
+			for of, next := range at { // topics that were not asked for may be among them
+				if !slices.Contains(sub.sourced, of.topic) {
+					continue
+				}
+				sums[engine.TaskID{Sub: sub.id, Partition: of.p}.String()] += next
+			}
+		}
 		if len(sub.changelogs) == 0 {
 			continue
 		}

@@ -35,6 +35,22 @@ type Status struct {
 	Began, Ended          time.Time
 }
 
+// Pace is how fast the restore goes, or went, in records a second since it began, and the time that the rest takes if it goes
+// on so; 0 while that cannot be told.
+func (s *Status) Pace(now time.Time) (rate float64, left time.Duration) {
+	if !s.Ended.IsZero() {
+		now = s.Ended
+	}
+	took, done := now.Sub(s.Began), s.Total-s.Remaining
+	if took > 0 {
+		rate = float64(s.Records) / took.Seconds()
+	}
+	if done > 0 {
+		left = time.Duration(float64(took) * float64(s.Remaining) / float64(done))
+	}
+	return rate, left
+}
+
 // progress is the Status of an open task, written by its owner and read by anybody.
 type progress struct {
 	role      atomic.Int32

@@ -25,7 +25,6 @@ type task struct {
 	last    *taskStore // the store that was flushed last: they come in runs
 	job     *restoreJob
 	running bool
-	paused  bool // it is held, and has much to do already
 	*progress
 	measured taskMeasured
 	wrote    bool // something was sent since the last commit: a position has to go with it, for the group to fence it
@@ -42,7 +41,9 @@ type part struct {
 	stored    bool  // the group has committed
 	begins    bool  // reading begins at committed, which is to be committed once, as the log's end will be elsewhere later
 	epoch     int32
-	end       int64 // the log's end as far as known: while position is below, records are on their way
+	topicID   [16]byte // of the topic that is read
+	end       int64    // the log's end as far as known: while position is below, records are on their way
+	paused    bool     // much of it waits in the task's queue
 }
 
 // taskStore is one store of a task.
@@ -53,7 +54,8 @@ type taskStore struct {
 	headers    []kgo.RecordHeader // of every record
 	check      func(*kgo.Record) error
 	topicID    [16]byte
-	told       int64 // the windows that are expired, as the changelog has been told; 0: nothing
+	told       int64     // the windows that are expired, as the changelog has been told; 0: nothing
+	since      time.Time // while it is brought forward: how old what it has is; see replay
 	// next is the changelog offset after the last record that is in the log. While the task is restored it belongs to the
 	// restorer. Afterwards it is written by acknowledgements, in kgo's goroutine, and read by the worker after the flush of
 	// the producer has returned, when there are none under way.
@@ -77,12 +79,13 @@ func (w *worker) newTask(sub *engine.Sub, n int32, p []tp) (*task, error) {
 	for _, at := range p {
 		t.parts = append(t.parts, &part{tp: at, task: t, position: -1, committed: -1, epoch: -1})
 	}
+	sentAck := w.sentAck // of this session: acknowledgements may come when the next one is open
 	for _, s := range t.stores {
 		s.ack = func(r *kgo.Record, err error) {
 			if err == nil {
 				s.next = r.Offset + 1
 			}
-			w.acked(r, err)
+			sentAck(r, err)
 		}
 	}
 	return t, nil
@@ -137,6 +140,7 @@ func (t *task) learn(b *bounds) {
 		if c, ok := b.committed[p.tp]; ok {
 			p.committed, p.epoch, p.stored = c.Offset, c.Epoch, true
 		}
+		p.topicID = b.ids[p.topic]
 	}
 }
 
@@ -153,7 +157,7 @@ func (t *task) start(begin func(at tp, end int64) (int64, bool, error)) error {
 			if ok {
 				p.committed, p.begins = at, true
 			}
-		} else if m := t.job.bounds.committed[p.tp].Metadata; m != "" {
+		} else if m, _ := splitMetadata(t.job.bounds.committed[p.tp].Metadata); m != "" {
 			metadata = append(metadata, m)
 		}
 		p.position = p.committed
@@ -240,7 +244,11 @@ func (t *task) positions(at session.Positions) {
 	meta := ""
 	for _, p := range t.parts {
 		if p.begins {
-			at.Set(p.topic, p.p, session.Position{Offset: p.committed, Epoch: -1})
+			pos := session.Position{Offset: p.committed, Epoch: -1, Metadata: withTopic("", p.topicID)}
+			if p.stored {
+				pos.Metadata = withTopic(t.engine.Metadata(), p.topicID)
+			}
+			at.Set(p.topic, p.p, pos)
 		}
 	}
 	t.engine.Positions(func(topic string, partition int32, next int64, epoch int32) {
@@ -256,7 +264,7 @@ func (t *task) positions(at session.Positions) {
 			meta = t.engine.Metadata()
 		}
 		moved = true
-		at.Set(topic, partition, session.Position{Offset: next, Epoch: epoch, Metadata: meta})
+		at.Set(topic, partition, session.Position{Offset: next, Epoch: epoch, Metadata: withTopic(meta, p.topicID)})
 	})
 	if moved || !t.wrote {
 		return
@@ -265,7 +273,7 @@ func (t *task) positions(at session.Positions) {
 		still = t.parts[0]
 	}
 	if still != nil && still.committed >= 0 {
-		at.Set(still.topic, still.p, session.Position{Offset: still.committed, Epoch: still.epoch, Metadata: t.engine.Metadata()})
+		at.Set(still.topic, still.p, session.Position{Offset: still.committed, Epoch: still.epoch, Metadata: withTopic(t.engine.Metadata(), still.topicID)})
 	}
 }
 

@@ -1,12 +1,12 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -24,14 +24,17 @@ var ErrInternalTopic = errors.New("internal topic does not fit the topology")
 
 // topics is what is known of the cluster's topics. It is safe for concurrent use.
 type topics struct {
-	cl     *kgo.Client
-	admin  *kadm.Client
-	create bool // asking for a topic's partitions makes it: the sessions' clients do not (session.Config.NoTopicCreation)
+	cl    *kgo.Client
+	admin *kadm.Client
+	own   *Config // asking for the partitions of a topic to write to makes it, as sessions' clients do not; nil: it does not
 
 	mu struct {
 		sync.Mutex
-		known map[string]topicInfo
-		at    map[string]time.Time // when it was asked
+		known  map[string]topicInfo
+		at     map[string]time.Time // when it was asked
+		absent map[string]time.Time // when partitions found that it is not there, or could not ask
+		broken map[string]error     // what the last load of all topics was told instead of what they are
+		laid   map[string][16]byte  // internal topics as the last layout found or made them
 	}
 }
 
@@ -39,6 +42,7 @@ type topicInfo struct {
 	id             [16]byte
 	partitions     int32
 	tombstonesKept time.Duration // changelogs: how long the cleaner keeps deletes
+	policy         string        // changelogs: cleanup.policy; empty: not known
 	leaders        map[int32]leader
 }
 
@@ -47,36 +51,68 @@ type leader struct{ broker, epoch int32 }
 
 const (
 	topicInfoAge       = time.Minute
+	absentAge          = time.Second
+	absentMost         = 10_000         // topics, whose names may come out of records
 	standardTombstones = 24 * time.Hour // Kafka's delete.retention.ms
 )
 
-func newTopics(cl *kgo.Client, create bool) *topics {
-	t := &topics{cl: cl, admin: kadm.NewClient(cl), create: create}
-	t.mu.known, t.mu.at = map[string]topicInfo{}, map[string]time.Time{}
+func newTopics(cl *kgo.Client, own *Config) *topics {
+	t := &topics{cl: cl, admin: kadm.NewClient(cl), own: own}
+	t.mu.known, t.mu.at, t.mu.absent = map[string]topicInfo{}, map[string]time.Time{}, map[string]time.Time{}
 	return t
 }
 
-// partitions returns the partition count of a topic; 0 if it is not known, which is asked again.
+// partitions returns the partition count of a topic; 0 if it is not known, which is asked again a second later: whoever sends
+// to the topic asks with every record until it is there, and waits for the answer.
 func (t *topics) partitions(topic string) int32 {
 	t.mu.Lock()
-	info, at := t.mu.known[topic], t.mu.at[topic]
+	info, at, absent := t.mu.known[topic], t.mu.at[topic], t.mu.absent[topic]
 	t.mu.Unlock()
-	if info.partitions > 0 && time.Since(at) < topicInfoAge {
+	if info.partitions > 0 && time.Since(at) < topicInfoAge || time.Since(absent) < absentAge {
 		return info.partitions
 	}
+	info.partitions = t.askPartitions(topic, info.partitions)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if delete(t.mu.absent, topic); info.partitions == 0 {
+		if len(t.mu.absent) >= absentMost {
+			clear(t.mu.absent)
+		}
+		t.mu.absent[topic] = time.Now()
+	}
+	return info.partitions
+}
+
+// askPartitions asks for the partition count of a topic that was known to be so; it stays so if nobody answers.
+func (t *topics) askPartitions(topic string, known int32) int32 {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := t.load(ctx, topic); err != nil {
-		return info.partitions
+		return known
 	}
-	if info, _ = t.get(topic); info.partitions == 0 && t.create && t.wish(ctx, topic) == nil {
+	info, _ := t.get(topic)
+	if info.partitions == 0 && t.own != nil && t.wish(ctx, topic) == nil {
 		info, _ = t.get(topic)
 	}
 	return info.partitions
 }
 
-// wish has the brokers make a topic that is not there, if they do so, as producers do.
+// askAgain forgets when topics were asked for: one may be gone, or another one.
+func (t *topics) askAgain() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.mu.at)
+}
+
+// wish has a topic made that is not there: with the partition count that it is declared with, else as the brokers do for
+// producers, if they do. What is read is not made by it: nobody but its owner knows what it has to be.
 func (t *topics) wish(ctx context.Context, topic string) error {
+	if slices.ContainsFunc(t.own.Plan.Create, func(n engine.NewTopic) bool { return n.Name == topic }) {
+		return t.declare(ctx, t.own)
+	}
+	if t.own.Plan.Taken(t.own.AppID)[topic] {
+		return kerr.UnknownTopicOrPartition
+	}
 	req := kmsg.NewPtrMetadataRequest()
 	req.AllowAutoTopicCreation = true
 	asked := kmsg.NewMetadataRequestTopic()
@@ -95,7 +131,15 @@ func (t *topics) get(topic string) (topicInfo, bool) {
 	return info, ok
 }
 
-// load asks for the named topics; those that do not exist are forgotten. Without names it asks for all.
+// brokenBy is what the brokers said of a topic when all were asked for, if that was an error.
+func (t *topics) brokenBy(topic string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.broken[topic]
+}
+
+// load asks for the named topics; those that do not exist are forgotten. Without names it asks for all, and those of which
+// the brokers have only an error to tell are in broken: most of them are somebody else's.
 func (t *topics) load(ctx context.Context, names ...string) error {
 	list, err := t.admin.ListTopics(ctx, names...)
 	if err != nil {
@@ -104,6 +148,9 @@ func (t *topics) load(ctx context.Context, names ...string) error {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(names) == 0 {
+		t.mu.broken = map[string]error{}
+	}
 	for _, n := range names {
 		if d, ok := list[n]; !ok || d.Err != nil {
 			delete(t.mu.known, n)
@@ -114,7 +161,13 @@ func (t *topics) load(ctx context.Context, names ...string) error {
 			if errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
 				continue
 			}
-			return fmt.Errorf("metadata of topic %s: %w", name, d.Err)
+			err := fmt.Errorf("metadata of topic %s: %w", name, d.Err)
+			if len(names) > 0 {
+				return err
+			}
+			t.mu.broken[name] = err
+			delete(t.mu.known, name)
+			continue
 		}
 		info := t.mu.known[name]
 		if info.id != d.ID {
@@ -132,35 +185,6 @@ func (t *topics) load(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// loadRetention learns how long the cleaner keeps the deletes of the changelogs. What cannot be learned is Kafka's default.
-func (t *topics) loadRetention(ctx context.Context, changelogs []string) error {
-	if len(changelogs) == 0 {
-		return nil
-	}
-	kept := map[string]time.Duration{}
-	configs, err := t.admin.DescribeTopicConfigs(ctx, changelogs...)
-	if err != nil {
-		return err
-	}
-	for _, r := range configs {
-		for _, c := range r.Configs {
-			if ms, err := strconv.ParseInt(c.MaybeValue(), 10, 64); c.Key == "delete.retention.ms" && err == nil {
-				kept[r.Name] = time.Duration(min(ms, int64(1<<62/time.Millisecond))) * time.Millisecond
-			}
-		}
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, name := range changelogs {
-		info := t.mu.known[name]
-		if info.tombstonesKept = kept[name]; info.tombstonesKept == 0 {
-			info.tombstonesKept = standardTombstones
-		}
-		t.mu.known[name] = info
-	}
-	return nil
-}
-
 // layout finds the source topics and makes the internal ones. Errors that may pass are for the caller to retry.
 func (t *topics) layout(ctx context.Context, cfg *Config) (*layout, error) {
 	if err := t.load(ctx); err != nil {
@@ -172,12 +196,16 @@ func (t *topics) layout(ctx context.Context, cfg *Config) (*layout, error) {
 	var existing map[string]mark
 	if cfg.Plan.HasPatterns() {
 		var err error
-		if existing, err = t.existing(ctx); err != nil {
+		if existing, err = t.existing(ctx, cfg); err != nil {
 			return nil, err
 		}
 	}
+	var broken error
 	count := func(topic string) (int32, bool) {
 		info, ok := t.get(topic)
+		if !ok {
+			broken = cmp.Or(broken, t.brokenBy(topic))
+		}
 		return info.partitions, ok
 	}
 	found, err := cfg.Plan.Matching(cfg.AppID, slices.Collect(maps.Keys(existing)))
@@ -185,6 +213,9 @@ func (t *topics) layout(ctx context.Context, cfg *Config) (*layout, error) {
 		return nil, &session.Error{Op: "find the topics that match a pattern", Err: err, Fatal: true}
 	}
 	l, err := cfg.Plan.Layout(cfg.AppID, count, found)
+	if broken != nil {
+		return nil, broken // which may pass
+	}
 	if err != nil {
 		return nil, &session.Error{Op: "lay out the topology on the cluster", Err: err, Fatal: true}
 	}
@@ -215,7 +246,8 @@ func (t *topics) layout(ctx context.Context, cfg *Config) (*layout, error) {
 			return nil, fmt.Errorf("internal topic %s is not visible yet: %w", n, kerr.UnknownTopicOrPartition)
 		}
 	}
-	return &layout{l, found, marks(found, existing)}, t.loadRetention(ctx, changelogs)
+	t.keepIDs(names)
+	return &layout{l, found, marks(found, existing)}, t.loadConfigs(ctx, cfg, l.Internal, changelogs)
 }
 
 // ensure creates the internal topics that are missing and checks the others.

@@ -41,20 +41,28 @@ type worker struct {
 	owned     map[tp]bool // what the group gave us
 	tasks     []*task     // sorted by id
 	parts     map[tp]*part
-	moved     bool      // a position moved, or something was processed, since the last commit
-	next      time.Time // when to commit
-	refreshed time.Time // when positions were last renewed without a change
+	moved     bool        // a position moved, or something was processed, since the last commit
+	next      time.Time   // when to commit
+	due       atomic.Bool // it is, or process has taken as long: it comes back after the record in hand
+	alarm     *time.Timer // sets due
+	began     time.Time   // of the time since the last commit
+	turn      int         // the task that is to begin: the one before has used up the interval
+	refreshed time.Time   // when positions were last renewed without a change
 
 	held     bool // processing is paused
 	waits    bool // for a task that another worker of this process still has open
 	measured measured
 
+	traced *engine.WorkTrace // nil: nothing is traced
+	taken  int               // records since the last commit
+
 	up   atomic.Bool // joined, and every task runs
 	warm atomic.Bool // a copy has caught up whose task is to move here: the group is to be asked
 
-	ends struct { // where reading begins at the end of the log; adjust and start agree by it
+	ends struct { // where reading begins at the end of the log, or elsewhere than at the group's position; adjust and start agree by it
 		sync.Mutex
-		at map[tp]int64
+		at   map[tp]int64
+		gaps map[tp]gap
 	}
 	poll struct {
 		sync.Mutex
@@ -77,10 +85,12 @@ func newWorker(ctx context.Context, rt *Runtime, n int) *worker {
 	w.env = engine.Env{
 		AppID: rt.cfg.AppID, DB: rt.cfg.DB, Records: &w.pool, Slab: &w.slab, Partitions: rt.topics.partitions,
 		Now: time.Now, Sleep: w.sleep, Wake: w.wake, Context: ctx, OnError: rt.cfg.OnError, Wrap: rt.cfg.Wrap, Logger: w.log,
-		IdleAdvance: rt.cfg.IdleAdvance,
-		Tracer:      rt.cfg.Tracer, TraceLinks: rt.cfg.TraceLinks,
+		IdleAdvance: rt.cfg.IdleAdvance, Yield: &w.due,
+		Tracer: rt.cfg.Tracer, TraceLinks: rt.cfg.TraceLinks,
 		Globals: &rt.changes,
 	}
+	w.traced = engine.NewWorkTrace(rt.cfg.Tracer, rt.cfg.AppID, n)
+	w.env.Work = w.traced
 	return w
 }
 
@@ -109,6 +119,7 @@ func (w *worker) run() error {
 		if progressed {
 			wait = 50 * time.Millisecond
 		}
+		w.rt.topics.askAgain()
 		w.rt.look() // a topic may be gone
 		w.log.Warn("starting again from the last commit", "why", err, "in", wait)
 		if w.sleep(wait) != nil {
@@ -123,35 +134,44 @@ func (w *worker) life() (progressed bool, err error) {
 	cfg := &w.rt.cfg
 	w.sub = w.rt.current.Load()
 	w.balancer = &balancer{plan: w.sub.layout, instance: cfg.InstanceID, rack: cfg.Rack, address: cfg.Address, state: w.rt.stateTasks,
-		rules: copyRules{standbys: cfg.Standbys, acceptable: cfg.AcceptableLag, warmups: cfg.Warmups, ends: w.rt.changelogEnds}}
+		rules: copyRules{standbys: cfg.Standbys, acceptable: cfg.AcceptableLag, warmups: cfg.Warmups, ends: w.rt.changelogEnds},
+		mixed: func(others int, unread []string) {
+			w.log.Warn("members of the group run another topology than this one, which leads it: while they do, tasks are given out as this one has them",
+				"members", others, "topics_that_wait", unread)
+		}}
 	sc := session.Config{
 		Group: cfg.AppID, Topics: w.sub.sources, InstanceID: w.id, Client: cfg.Client, Logger: w.log, Failpoints: cfg.Failpoints,
 		TransactionTimeout: cfg.TransactionTimeout, SessionTimeout: cfg.SessionTimeout, HeartbeatInterval: cfg.HeartbeatInterval,
-		NoTopicCreation: cfg.Plan.HasPatterns(), PauseAssigned: true, OnChange: w.wake, Adjust: w.adjust,
+		NoTopicCreation: true, PauseAssigned: true, OnChange: w.wake, Adjust: w.adjust,
 		Balancer: w.balancer,
 	}
 	if cfg.ExactlyOnce {
 		sc.TransactionalID = cfg.AppID + "-" + w.id
 	}
 	w.ends.Lock()
-	w.ends.at = map[tp]int64{}
+	w.ends.at, w.ends.gaps = map[tp]int64{}, map[tp]gap{}
 	w.ends.Unlock()
 	w.s, err = session.Open(w.ctx, sc)
 	if err != nil {
 		return false, err
 	}
 	s := w.s
+	w.env.MaxBatchBytes, _ = s.Client().OptValue(kgo.ProducerBatchMaxBytesFn).(func(string) int32)
 	w.sentAck = func(r *kgo.Record, err error) { s.Acked(r, err); w.pool.Put(r) }
 	if cfg.Tracer != nil {
 		w.sentAck = func(r *kgo.Record, err error) { engine.Sent(r, err); s.Acked(r, err); w.pool.Put(r) }
 	}
 	w.parts, w.owned = map[tp]*part{}, map[tp]bool{}
-	w.moved, w.sent, w.sendErr, w.held = false, 0, nil, false
+	w.moved, w.sent, w.sendErr, w.held, w.taken = false, 0, nil, false, 0
+	w.traced.Forget()
 	defer func() { err = errors.Join(err, w.drop(err == nil)) }()
-	w.next, w.refreshed = time.Now().Add(cfg.CommitInterval), time.Now()
+	w.refreshed = time.Now()
+	w.alarm = time.AfterFunc(cfg.CommitInterval, func() { w.due.Store(true) })
+	defer w.alarm.Stop()
+	w.schedule()
 	for w.ctx.Err() == nil && w.sub == w.rt.current.Load() {
 		if err := w.step(); err != nil {
-			return progressed, err
+			return progressed, w.tooSlow(err)
 		}
 		if w.commitDue() {
 			something := w.moved || s.Dirty()
@@ -159,7 +179,7 @@ func (w *worker) life() (progressed bool, err error) {
 			err := w.commit(ctx)
 			cancel()
 			if err != nil {
-				return progressed, err
+				return progressed, w.tooSlow(err)
 			}
 			progressed = progressed || something
 			s.AllowRebalance()
@@ -195,20 +215,23 @@ func (w *worker) drop(clean bool) error {
 	w.rt.follower.follow(w, nil)
 	if clean {
 		w.s.Close()
+		w.slab.Reset()
 	} else {
 		w.s.Kill()
+		w.slab = engine.Slab{} // acknowledgements, of errors, may still be on their way, and look at what lies in it
 	}
-	w.slab.Reset()
 	return errors.Join(errs...)
 }
 
 // step polls once and processes what is there, until it is time to commit.
 func (w *worker) step() error {
-	w.holdBack()
+	w.pauseFull()
+	began := time.Now()
 	fetches, err := w.fetch()
 	if err != nil {
 		return err
 	}
+	w.traced.Polled(began, fetches)
 	if err := w.changes(); err != nil {
 		return err
 	}
@@ -328,14 +351,27 @@ func (w *worker) enqueue(fetches kgo.Fetches) (err error) {
 	return err
 }
 
-// process runs the tasks until nothing is left or it is time to commit, in steps so that none waits for long.
+// process runs the tasks until nothing is left or it is time to commit, in steps so that none waits for long. A task that is cut
+// short by the commit comes last after it.
 func (w *worker) process() error {
+	done, ok := w.rt.still.work()
+	if !ok {
+		return nil // and the next step holds
+	}
+	defer done()
+	if w.due.Load() { // nothing came for long: what has come now is to be processed before the commit, not after it
+		w.due.Store(false)
+		w.alarm.Reset(w.rt.cfg.CommitInterval)
+	}
 	for !w.held {
-		worked := false
-		for _, t := range w.tasks {
+		worked, first := false, w.turn
+		for i := range w.tasks {
+			at := (first + i) % len(w.tasks)
+			t := w.tasks[at]
 			if !t.running {
 				continue
 			}
+			early := !w.due.Load()
 			if max := t.engine.Ready(processStep, time.Now); max > 0 {
 				n, err := t.engine.Process(max)
 				if err == nil {
@@ -344,7 +380,11 @@ func (w *worker) process() error {
 				if err != nil {
 					return w.taskError(t, err)
 				}
+				w.taken += n
 				worked = worked || n > 0
+			}
+			if early && w.due.Load() {
+				w.turn = at + 1
 			}
 			if err := t.engine.Punctuate(time.Now()); err != nil {
 				return w.taskError(t, err)
@@ -370,10 +410,28 @@ func (w *worker) taskError(t *task, err error) error {
 	if w.ctx.Err() != nil {
 		return w.ctx.Err() // a retry that was cut short
 	}
-	if session.Recoverable(err) {
+	if session.Recoverable(err) || engine.NamesTask(err) {
 		return err
 	}
 	return fmt.Errorf("task %s: %w", t.id, err)
+}
+
+// schedule has the next commit come an interval from now.
+func (w *worker) schedule() {
+	w.began = time.Now()
+	w.next = w.began.Add(w.rt.cfg.CommitInterval)
+	w.due.Store(false)
+	w.alarm.Reset(w.rt.cfg.CommitInterval)
+}
+
+// tooSlow says so of an error that comes after a transaction may have timed out.
+func (w *worker) tooSlow(err error) error {
+	took, most := time.Since(w.began), w.rt.cfg.TransactionTimeout
+	if !w.rt.cfg.ExactlyOnce || most == 0 || took < most || w.ctx.Err() != nil || !session.Recoverable(err) {
+		return err
+	}
+	return fmt.Errorf("what was processed since the last commit took %v, and the brokers abort a transaction after %v: a function is slow, or waits, "+
+		"with a record; make it faster, or raise Config.TransactionTimeout: %w", took.Round(time.Millisecond), most, err)
 }
 
 // commitDue reports whether it is time: by the clock, because a rebalance waits, or because memory fills.
@@ -387,8 +445,5 @@ func (w *worker) send(r *kgo.Record) {
 		w.sendErr = err
 	}
 }
-
-// acked is for changelog records.
-func (w *worker) acked(r *kgo.Record, err error) { w.sentAck(r, err) }
 
 func (w *worker) sleep(d time.Duration) error { return sleep(w.ctx, d) }

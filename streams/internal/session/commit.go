@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatstream/leat/internal/txnclient"
 	"github.com/leatstream/leat/streams/internal/failpoint"
 )
 
@@ -56,7 +57,11 @@ func (s *Session) Acked(r *kgo.Record, err error) {
 	if err == nil {
 		return
 	}
-	wrapped := Wrap(fmt.Sprintf("write to %s/%d", r.Topic, r.Partition), err)
+	op := fmt.Sprintf("write to %s/%d", r.Topic, r.Partition)
+	if errors.Is(err, kerr.MessageTooLarge) {
+		op = fmt.Sprintf("write %d bytes with key %.64q to %s/%d", len(r.Key)+len(r.Value), r.Key, r.Topic, r.Partition)
+	}
+	wrapped := Wrap(op, err)
 	s.failed.CompareAndSwap(nil, &wrapped)
 }
 
@@ -77,15 +82,20 @@ func (s *Session) Commit(ctx context.Context, at Positions) error {
 	return s.cfg.Failpoints.Hit(failpoint.TxnEnded)
 }
 
-// Flush waits until every record sent is acknowledged.
+// Flush waits until every record sent is acknowledged. It does not wait for longer than the transaction may take: then there is
+// none any more that they could belong to. Without transactions it ends with the lease.
 func (s *Session) Flush(ctx context.Context) error {
+	defer s.endLease()
 	if s.inTxn {
 		defer s.slow("acknowledgement of what was written")()
-		if err := s.cl.Flush(ctx); err != nil {
-			return Wrap("flush", err)
+		ctx, cancel := s.bounded(ctx)
+		defer cancel()
+		err := Wrap("flush", s.cl.Flush(ctx))
+		if failed := s.failed.Load(); failed != nil {
+			err = *failed
 		}
-		if err := s.failed.Load(); err != nil {
-			return *err
+		if err != nil {
+			return err
 		}
 	}
 	return s.cfg.Failpoints.Hit(failpoint.ProducerFlushed)
@@ -121,15 +131,23 @@ func (s *Session) commitTransaction(ctx context.Context, at Positions) error {
 	ctx, cancel = s.bounded(ctx)
 	defer cancel()
 	// Past this point the outcome is the coordinator's. Any error, even a definite one, takes the one path.
-	if err := s.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+	if err := txnclient.End(ctx, s.cl, kgo.TryCommit); err != nil {
 		return Wrap("end the transaction of "+s.cfg.TransactionalID, err)
 	}
 	return nil
 }
 
-// bounded bounds what the coordinators are asked for: after the transaction's timeout they abort it anyway.
+// bounded bounds what is waited for in a commit.
 func (s *Session) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, s.cfg.TransactionTimeout)
+	return context.WithTimeout(ctx, s.most())
+}
+
+// most is how long a commit waits: after the transaction's timeout the coordinator aborts it anyway. Without transactions see Lease.
+func (s *Session) most() time.Duration {
+	if s.txnal {
+		return s.cfg.TransactionTimeout
+	}
+	return s.cfg.SessionTimeout / 2
 }
 
 func (s *Session) addOffsets(ctx context.Context, at Positions) error {

@@ -88,6 +88,7 @@ type trial struct {
 	log        *slog.Logger
 	cutEvery   int // one answer in so many is lost; 0: never
 	static     bool
+	timeout    time.Duration // of transactions; 0: as Config says
 
 	copied  atomic.Int64
 	commits atomic.Int64
@@ -179,8 +180,8 @@ func (c *cutConn) Read(p []byte) (int, error) {
 func (tr *trial) config(worker string, fp *failpoint.Set) session.Config {
 	cfg := session.Config{
 		Group: tr.group, Topics: []string{tr.in}, Balancer: kgo.CooperativeStickyBalancer(),
-		TransactionalID: tr.group + "-" + worker, HeartbeatInterval: 50 * time.Millisecond, SessionTimeout: 6 * time.Second,
-		Client: tr.c.opts, Logger: tr.log.With("worker", worker), Failpoints: fp,
+		TransactionalID: tr.group + "-" + worker, HeartbeatInterval: 50 * time.Millisecond, SessionTimeout: time.Minute, // nobody is away for good
+		Client: tr.c.opts, Logger: tr.log.With("worker", worker), Failpoints: fp, TransactionTimeout: tr.timeout,
 	}
 	if tr.static {
 		cfg.InstanceID = worker
@@ -291,6 +292,39 @@ func (tr *trial) copy(ctx context.Context, s *session.Session) error {
 		s.AllowRebalance()
 		next = time.Now().Add(20 * time.Millisecond)
 	}
+}
+
+// work copies n records, or more, and returns the positions after them, for the caller to commit.
+func (tr *trial) work(ctx context.Context, s *session.Session, n int) (session.Positions, error) {
+	at := session.Positions{}
+	for read := 0; read < n; {
+		fetches, err := s.Poll(ctx, 100)
+		if err != nil || ctx.Err() != nil {
+			return nil, errors.Join(err, ctx.Err())
+		}
+		for r := range fetches.RecordsAll() {
+			read++
+			at.Set(r.Topic, r.Partition, session.Position{Offset: r.Offset + 1, Epoch: -1})
+			if err := s.Send(&kgo.Record{Topic: tr.out, Partition: r.Partition, Value: r.Value}, nil); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return at, nil
+}
+
+// worked is a new session that has copied n records, or more.
+func (tr *trial) worked(cfg session.Config, n int) (*session.Session, session.Positions) {
+	tr.t.Helper()
+	s, err := session.Open(tr.t.Context(), cfg)
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	at, err := tr.work(tr.t.Context(), s, n)
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	return s, at
 }
 
 // verify waits until n committed records are in the output and checks that each number is there once, in order.

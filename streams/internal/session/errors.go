@@ -43,16 +43,23 @@ func Fenced(err error) bool { return errors.Is(err, kerr.FencedInstanceID) }
 func hint(err error) string {
 	switch {
 	case errors.Is(err, kerr.FencedInstanceID):
-		return "another process runs with the same instance id: give every instance a state directory of its own, and do not copy one"
+		return "another process runs with the same instance id: give every instance a state directory of its own that is no copy, and each Config.InstanceID to one"
 	case errors.Is(err, kerr.InvalidTransactionTimeout):
-		return "the brokers' transaction.max.timeout.ms is below the 10 s that a transaction here may take: raise it"
+		return "Config.TransactionTimeout is above the brokers' transaction.max.timeout.ms: lower it, or raise that"
+	case errors.Is(err, kerr.InvalidSessionTimeout):
+		return "Config.SessionTimeout is not between the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"
 	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
-		return "a record is larger than the topic's max.message.bytes: raise it, or make the value smaller"
+		return "a record is larger than the topic's max.message.bytes, or than this client's limit, which is 1 MB: raise the one with the topic's configs, " +
+			"the other with kgo.ProducerBatchMaxBytes in Config.Client, or make the value smaller"
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return "create the topic; the brokers do not do it by themselves"
 	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed),
 		errors.Is(err, kerr.TransactionalIDAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return "the principal lacks a right: see the brokers' authorizer log"
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		return "Config.Client has another name, password or mechanism than the brokers know"
+	case errors.Is(err, kerr.IllegalSaslState):
+		return "this listener of the brokers has no SASL, and Config.Client does"
 	case errors.Is(err, kerr.InconsistentGroupProtocol):
 		return "the group has members of another kind: use an AppID that no other application uses as a group"
 	}
@@ -65,7 +72,7 @@ var fatals = []error{
 	kerr.GroupAuthorizationFailed, kerr.TopicAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
 	kerr.ClusterAuthorizationFailed, kerr.InconsistentGroupProtocol, kerr.InvalidGroupID, kerr.InvalidSessionTimeout,
 	kerr.UnsupportedVersion, kerr.InvalidRecord, kerr.InvalidTopicException, kerr.SaslAuthenticationFailed,
-	kerr.UnsupportedSaslMechanism, kerr.GroupMaxSizeReached,
+	kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState, kerr.GroupMaxSizeReached,
 }
 
 func isFatal(err error) bool {

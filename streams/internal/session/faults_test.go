@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -76,52 +79,35 @@ func TestCopyIsExactWhenRequestsFail(t *testing.T) {
 	wg.Wait()
 }
 
-// A worker that stalls past its transaction's timeout comes back as a zombie: its transaction is gone, and it must notice.
+// A worker that stalls past its transaction's timeout comes back as a zombie: its transaction is gone, and it must notice. On a busy
+// machine the time can be over before it has written all; then it learns it there.
 func TestStalledTransactionIsDoneAgain(t *testing.T) {
 	onEach(t, func(t *testing.T, c cluster) {
 		tr := newTrial(t, c)
 		tr.feed(100, time.Millisecond)
 		cfg := tr.config("a", nil)
 		cfg.TransactionTimeout = 300 * time.Millisecond
-		stalled := false
-		for attempt := 0; ; attempt++ {
-			s, err := session.Open(t.Context(), cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			at := session.Positions{}
-			for n := 0; n < 100; {
-				fetches, err := s.Poll(t.Context(), 100)
-				if err != nil {
-					t.Fatal(err)
-				}
-				fetches.EachRecord(func(r *kgo.Record) {
-					n++
-					at.Set(r.Topic, r.Partition, session.Position{Offset: r.Offset + 1, Epoch: -1})
-					if err := s.Send(&kgo.Record{Topic: tr.out, Partition: r.Partition, Value: r.Value}, nil); err != nil {
-						t.Fatal(err)
-					}
-				})
-			}
-			if !stalled {
-				stalled = true
-				if err := s.Flush(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				wait(t, func() bool { return !openTransaction(t, c, cfg.TransactionalID) })
-				err := s.Commit(t.Context(), at)
-				if !session.Recoverable(err) {
-					t.Fatalf("commit of a transaction that timed out: %v, want a recoverable error", err)
-				}
-				s.Kill()
-				continue
-			}
-			if err := s.Commit(t.Context(), at); err != nil {
-				t.Fatal(err)
-			}
-			s.Close()
-			break
+		s, err := session.Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
 		}
+		at, err := tr.work(t.Context(), s, 100)
+		if err == nil {
+			err = s.Flush(t.Context())
+		}
+		if err == nil {
+			wait(t, func() bool { return !openTransaction(t, c, cfg.TransactionalID) })
+			err = s.Commit(t.Context(), at)
+		}
+		if !session.Recoverable(err) {
+			t.Fatalf("a transaction that timed out: %v, want a recoverable error", err)
+		}
+		s.Kill()
+		s, at = tr.worked(tr.config("a", nil), 100)
+		if err := s.Commit(t.Context(), at); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
 		tr.verify(100, time.Minute)
 	})
 }
@@ -131,30 +117,9 @@ func TestSecondProcessWithTheSameIdentityFencesTheFirst(t *testing.T) {
 	onEach(t, func(t *testing.T, c cluster) {
 		tr := newTrial(t, c)
 		tr.feed(100, time.Millisecond)
-		work := func() (*session.Session, session.Positions) {
-			s, err := session.Open(t.Context(), tr.config("a", nil))
-			if err != nil {
-				t.Fatal(err)
-			}
-			at := session.Positions{}
-			for n := 0; n < 100; {
-				fetches, err := s.Poll(t.Context(), 100)
-				if err != nil {
-					t.Fatal(err)
-				}
-				fetches.EachRecord(func(r *kgo.Record) {
-					n++
-					at.Set(r.Topic, r.Partition, session.Position{Offset: r.Offset + 1, Epoch: -1})
-					if err := s.Send(&kgo.Record{Topic: tr.out, Partition: r.Partition, Value: r.Value}, nil); err != nil {
-						t.Fatal(err)
-					}
-				})
-			}
-			return s, at
-		}
-		first, firstAt := work()
+		first, firstAt := tr.worked(tr.config("a", nil), 100)
 		defer first.Kill()
-		second, secondAt := work()
+		second, secondAt := tr.worked(tr.config("a", nil), 100)
 		defer second.Kill()
 		if err := first.Commit(t.Context(), firstAt); err == nil {
 			t.Error("the first one committed after the second had taken over")
@@ -184,24 +149,7 @@ func TestAtLeastOnceLosesNothingWhenMembersAreKilled(t *testing.T) {
 		cfg := tr.config("a", nil)
 		cfg.TransactionalID = ""
 		for crash := range 3 {
-			s, err := session.Open(t.Context(), cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			at, n := session.Positions{}, 0
-			for n < 300 {
-				fetches, err := s.Poll(t.Context(), 100)
-				if err != nil {
-					t.Fatal(err)
-				}
-				fetches.EachRecord(func(r *kgo.Record) {
-					n++
-					at.Set(r.Topic, r.Partition, session.Position{Offset: r.Offset + 1, Epoch: -1})
-					if err := s.Send(&kgo.Record{Topic: tr.out, Partition: r.Partition, Value: r.Value}, nil); err != nil {
-						t.Fatal(err)
-					}
-				})
-			}
+			s, at := tr.worked(cfg, 300)
 			if crash == 2 {
 				if err := s.Commit(t.Context(), at); err != nil {
 					t.Fatal(err)
@@ -278,25 +226,15 @@ func TestAnOpenTransactionIsSettledAtOnce(t *testing.T) {
 		for _, points := range []*failpoint.Set{points, nil} {
 			cfg := tr.config("a", points)
 			cfg.TransactionTimeout = 10 * time.Minute
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			s, err := session.Open(ctx, cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			at := session.Positions{}
-			for n := 0; n < 100; {
-				fetches, err := s.Poll(ctx, 100)
-				if err != nil || ctx.Err() != nil {
-					t.Fatalf("%d records were read (%v, %v): the positions are not known", n, err, ctx.Err())
-				}
-				fetches.EachRecord(func(r *kgo.Record) {
-					n++
-					at.Set(r.Topic, r.Partition, session.Position{Offset: r.Offset + 1, Epoch: -1})
-					if err := s.Send(&kgo.Record{Topic: tr.out, Partition: r.Partition, Value: r.Value}, nil); err != nil {
-						t.Fatal(err)
-					}
-				})
+			at, err := tr.work(ctx, s, 100)
+			if err != nil {
+				t.Fatalf("%v: the positions are not known", err)
 			}
 			if err := s.Commit(ctx, at); points == nil && err != nil || points != nil && !errors.Is(err, crash) {
 				t.Fatal(err)
@@ -304,5 +242,178 @@ func TestAnOpenTransactionIsSettledAtOnce(t *testing.T) {
 			s.Kill()
 		}
 		tr.verify(100, 10*time.Second)
+	})
+}
+
+// Records that nobody acknowledges hold the session for as long as their transaction lasts, and no longer. Without transactions they
+// are not to arrive later either: by then the partitions may be somebody else's.
+func TestRecordsThatAreNeverAcknowledgedEndTheSession(t *testing.T) {
+	for _, transactions := range []bool{true, false} {
+		t.Run(fmt.Sprintf("transactions=%v", transactions), func(t *testing.T) {
+			t.Parallel()
+			c := startFake(t)
+			tr := newTrial(t, c)
+			cfg := tr.config("a", nil)
+			if cfg.TransactionTimeout = 300 * time.Millisecond; !transactions {
+				cfg.TransactionalID, cfg.TransactionTimeout = "", 0
+			}
+			s, err := session.Open(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Kill()
+			var away atomic.Bool
+			away.Store(true)
+			c.fake.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+				c.fake.KeepControl()
+				return nil, errors.New("cut"), away.Load()
+			})
+			if err := s.Send(&kgo.Record{Topic: tr.out, Value: []byte("v")}, nil); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer time.AfterFunc(time.Minute, cancel).Stop()
+			err = s.Commit(ctx, nil)
+			if !session.Recoverable(err) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("the commit returned %v, want a recoverable error when the time is over", err)
+			}
+			s.Kill()
+			away.Store(false)
+			cl, err := kgo.NewClient(c.opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cl.Close()
+			ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), tr.out)
+			if err := errors.Join(err, ends.Error()); err != nil {
+				t.Fatal(err)
+			}
+			ends.Each(func(o kadm.ListedOffset) {
+				if o.Offset != 0 {
+					t.Errorf("%d records arrived on partition %d after the session was over", o.Offset, o.Partition)
+				}
+			})
+		})
+	}
+}
+
+// Without transactions the producer id is there before the first record, too: a client that has none keeps a processor busy with asking
+// while the brokers are away.
+func TestTheProducerIDIsThereBeforeTheFirstRecord(t *testing.T) {
+	t.Parallel()
+	c := startFake(t)
+	var asked atomic.Int64
+	c.fake.ControlKey(int16(kmsg.InitProducerID), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		asked.Add(1)
+		return nil, nil, false
+	})
+	cfg := newTrial(t, c).config("a", nil)
+	cfg.TransactionalID = ""
+	s, err := session.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Kill()
+	if asked.Load() == 0 {
+		t.Error("it was not asked for")
+	}
+}
+
+// An application that may only read, and only reads, is not asked for the right to write.
+func TestWhoOnlyReadsNeedsNoProducerID(t *testing.T) {
+	t.Parallel()
+	c := startFake(t)
+	tr := newTrial(t, c)
+	c.fake.ControlKey(int16(kmsg.InitProducerID), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		resp := req.ResponseKind().(*kmsg.InitProducerIDResponse)
+		resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+		return resp, nil, true
+	})
+	cfg := tr.config("a", nil)
+	cfg.TransactionalID = ""
+	s, err := session.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Kill()
+}
+
+// A member that does not hear from its coordinator writes no changelogs, so that none is written by two when the group gives its
+// partitions away.
+func TestAMemberWithoutACoordinatorHasNoLease(t *testing.T) {
+	t.Parallel()
+	c := startFake(t)
+	tr := newTrial(t, c)
+	tr.feed(100, time.Millisecond)
+	member := func(name, transactionalID string, timeout time.Duration) *session.Session {
+		cfg := tr.config(name, nil)
+		cfg.Group, cfg.TransactionalID, cfg.SessionTimeout = tr.group+name, transactionalID, timeout
+		s, err := session.Open(t.Context(), cfg)
+		if err == nil {
+			_, err = tr.work(t.Context(), s, 100)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Kill)
+		return s
+	}
+	long, short, fenced := member("long", "", 5*time.Minute), member("short", "", 6*time.Second), member("fenced", tr.group+"fenced", 6*time.Second)
+	if err := long.Lease(t.Context()); err != nil {
+		t.Errorf("a member that has a coordinator: %v", err)
+	}
+	c.fake.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		return nil, errors.New("cut"), true
+	})
+	wait(t, func() bool { return short.Lease(t.Context()) != nil })
+	if err := short.Lease(t.Context()); !session.Recoverable(err) {
+		t.Errorf("%v is not recoverable", err)
+	}
+	if err := fenced.Lease(t.Context()); err != nil {
+		t.Errorf("a member whose transaction would be aborted: %v", err)
+	}
+}
+
+// Where to read on when the log no longer has the position is not for the client to guess: the session ends, and the next one
+// decides before it reads.
+func TestAPositionThatTheLogDoesNotHaveEndsTheSession(t *testing.T) {
+	onEach(t, func(t *testing.T, c cluster) {
+		tr := newTrial(t, c)
+		tr.feed(100, time.Millisecond)
+		s, err := session.Open(t.Context(), tr.config("a", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Kill()
+		all := session.Partitions{tr.in: {0, 1, 2, 3}}
+		for n := 0; n < 100; {
+			fetches, err := s.Poll(t.Context(), 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += fetches.NumRecords()
+		}
+		s.Pause(all)
+		tr.feedFrom(100, 300, time.Millisecond)
+		cut := kadm.Offsets{}
+		for p := range tr.partitions {
+			cut.AddOffset(tr.in, p, -1, -1)
+		}
+		if _, err := kadm.NewClient(s.Client()).DeleteRecords(t.Context(), cut); err != nil {
+			t.Fatal(err)
+		}
+		s.Resume(all)
+		for {
+			fetches, err := s.Poll(t.Context(), 100)
+			if errors.Is(err, kerr.OffsetOutOfRange) && session.Recoverable(err) {
+				return
+			}
+			if err != nil || fetches.NumRecords() > 0 {
+				t.Fatalf("%d records came, and %v, want the error of a position that is gone", fetches.NumRecords(), err)
+			}
+		}
 	})
 }

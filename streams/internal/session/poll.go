@@ -50,7 +50,11 @@ func (s *Session) checked(fetches kgo.Fetches) (kgo.Fetches, error) {
 		case errors.As(err, &lost):
 			s.cfg.Logger.Error("records are gone from the input: reading goes on where the log now begins", "topic", topic, "partition", partition, "err", err)
 		case bad == nil:
-			bad = Wrap(fmt.Sprintf("read %s/%d", topic, partition), err)
+			op := fmt.Sprintf("read %s/%d", topic, partition)
+			if topic == "" { // of no partition: kgo has not come so far
+				op = "read as a member of group " + s.cfg.Group
+			}
+			bad = Wrap(op, err)
 		}
 	})
 	if bad == nil {

@@ -14,13 +14,14 @@
 //     the session and opens it again. Open settles the old transaction (InitProducerId) before it joins the group, and the
 //     group's offsets are then read as stable. A static member comes back to the same partitions without a rebalance.
 //
-// Without a TransactionalID the same loop is at-least-once: it flushes, then commits offsets.
+// Without a TransactionalID the same loop is at-least-once: it flushes, then commits offsets. Nothing fences what it writes
+// then; see Lease.
 //
-// A Session belongs to one goroutine, with two exceptions: acknowledgements come from kgo's goroutine, and Commit may run
-// in another goroutine while the owner polls, but not while it sends.
+// A Session belongs to one goroutine; acknowledgements come from kgo's.
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ type Config struct {
 	TransactionTimeout time.Duration // 0: 10 s
 	SessionTimeout     time.Duration // 0: 45 s
 	RebalanceTimeout   time.Duration // 0: 60 s
-	HeartbeatInterval  time.Duration // 0: 1 s
+	HeartbeatInterval  time.Duration // 0: 250 ms, or a third of the session timeout if that is less: a rebalance is noticed by the next one
 
 	Client []kgo.Opt // seed brokers, TLS, SASL; applied last, so they win
 	Logger *slog.Logger
@@ -71,19 +72,10 @@ type Config struct {
 }
 
 func (c *Config) fill() {
-	for _, d := range []struct {
-		v  *time.Duration
-		by time.Duration
-	}{
-		{&c.TransactionTimeout, 10 * time.Second},
-		{&c.SessionTimeout, 45 * time.Second},
-		{&c.RebalanceTimeout, time.Minute},
-		{&c.HeartbeatInterval, time.Second},
-	} {
-		if *d.v == 0 {
-			*d.v = d.by
-		}
-	}
+	c.TransactionTimeout = cmp.Or(c.TransactionTimeout, 10*time.Second)
+	c.SessionTimeout = cmp.Or(c.SessionTimeout, 45*time.Second)
+	c.RebalanceTimeout = cmp.Or(c.RebalanceTimeout, time.Minute)
+	c.HeartbeatInterval = cmp.Or(c.HeartbeatInterval, min(250*time.Millisecond, c.SessionTimeout/3))
 }
 
 // Partitions are partition numbers by topic.
@@ -110,6 +102,10 @@ type Session struct {
 
 	expired context.Context // always canceled: polling with it holds rebalances back without fetching
 
+	opened time.Time
+	heard  atomic.Int64 // when the last heartbeat was sent that the coordinator answered, in nanoseconds since opened
+	lease  *time.Timer  // ends the client when the lease is over; nil: nothing is written under it
+
 	mu struct {
 		sync.Mutex
 		member  string // whom the assignment was given to
@@ -122,7 +118,7 @@ type Session struct {
 // retries while the brokers are not reachable, saying so in the log, until ctx is done. ctx bounds Open alone.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
 	cfg.fill()
-	s := &Session{cfg: cfg, txnal: cfg.TransactionalID != ""}
+	s := &Session{cfg: cfg, txnal: cfg.TransactionalID != "", opened: time.Now()}
 	var cancel context.CancelFunc
 	s.expired, cancel = context.WithCancel(context.Background())
 	cancel()
@@ -140,11 +136,9 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 		return nil, &Error{Op: "configure the client", Err: err, Fatal: true}
 	}
 	s.cl = cl
-	if s.txnal {
-		if err := s.settle(ctx); err != nil {
-			s.Kill()
-			return nil, err
-		}
+	if err := s.settle(ctx); err != nil {
+		s.Kill()
+		return nil, err
 	}
 	cl.AddConsumeTopics(cfg.Topics...)
 	return s, nil
@@ -170,14 +164,17 @@ func (s *Session) options() []kgo.Opt {
 		kgo.OnPartitionsRevoked(s.onRevoked),
 		kgo.OnPartitionsLost(s.onLost),
 		kgo.OnPartitionsCallbackBlocked(s.onBlocked),
-		kgo.WithHooks(lostHook{s}),
+		kgo.WithHooks(lostHook{s}, leaseHook{s}),
 		kgo.SessionTimeout(c.SessionTimeout),
 		kgo.RebalanceTimeout(c.RebalanceTimeout),
 		kgo.HeartbeatInterval(c.HeartbeatInterval),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxWait(500 * time.Millisecond),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		// Where the group has no position a partition begins at its start. A position that the log does not have ends the
+		// session instead: the next one decides, and commits what it has decided (Config.Adjust).
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.RecordPartitioner(newPartitioner()),
 		kgo.ProducerLinger(0),
 		kgo.MetadataMinAge(250 * time.Millisecond), // 5 s would be the price of every leader that moves
@@ -225,14 +222,18 @@ func transactionV2(ctx context.Context, cfg *Config) (bool, error) {
 	return v2, err
 }
 
-// settle takes over the transactional id: what was open under it is aborted, or its commit completed, before it returns.
+// settle takes over the transactional id: what was open under it is aborted, or its commit completed, before it returns. Without
+// one it merely gets a producer id: with its first record kgo (v1.22.2) asks for it without a pause for as long as nobody answers.
 func (s *Session) settle(ctx context.Context) error {
 	err := Retry(ctx, s.cfg.Logger, "the transaction coordinator", func() error {
 		_, _, err := s.cl.ProducerID(ctx)
 		return err
 	})
+	if !s.txnal && errors.Is(err, kerr.ClusterAuthorizationFailed) {
+		return nil // who only reads may do without; else the first record tells
+	}
 	if err != nil {
-		return fmt.Errorf("settle the transactions of %s: %w", s.cfg.TransactionalID, err)
+		return fmt.Errorf("get the producer id of %q, and settle its transactions: %w", s.cfg.TransactionalID, err)
 	}
 	return nil
 }

@@ -78,12 +78,12 @@ func TestScenarioNamesWhatIsMissing(t *testing.T) {
 }
 
 func TestSeedsComeFromTheEnvironment(t *testing.T) {
-	t.Setenv(seedsVariable, "")
-	t.Setenv(seedVariable, "")
-	for _, c := range []struct{ many, one, want string }{
-		{"", "", "[1 2]"}, {"3", "", "[1 2 3]"}, {"3", "17", "[17]"}, {"none", "", "error"}, {"", "x", "error"}, {"0", "", "error"},
+	for _, c := range []struct{ many, first, one, want string }{
+		{"", "", "", "[1 2]"}, {"3", "", "", "[1 2 3]"}, {"3", "8", "", "[8 9 10]"}, {"", "8", "", "[8 9]"}, {"3", "8", "17", "[17]"},
+		{"none", "", "", "error"}, {"", "x", "", "error"}, {"", "-1", "", "error"}, {"", "", "x", "error"}, {"0", "", "", "error"},
 	} {
 		t.Setenv(seedsVariable, c.many)
+		t.Setenv(firstVariable, c.first)
 		t.Setenv(seedVariable, c.one)
 		seeds, err := seedsToRun(2)
 		got := fmt.Sprint(seeds)

@@ -16,6 +16,6 @@
 //
 // A seed fixes the input, the faults and where they strike (the n-th step of a commit, file call or request), not the
 // schedule of goroutines. So a failing seed prints what happened in it, and in how many of 20 further runs it fails. The
-// environment says which seeds run: LEAT_SIM_SEEDS=200 how many, LEAT_SIM_SEED=17 that one alone, LEAT_SIM_TRACE=1 prints
-// what happens in those that pass, too.
+// environment says which seeds run: LEAT_SIM_SEEDS=200 how many, LEAT_SIM_FIRST=1001 from which one on, LEAT_SIM_SEED=17 that
+// one alone. LEAT_SIM_TRACE=1 prints what happens in those that pass, too.
 package cluster

@@ -215,15 +215,22 @@ func (w *world) revive(i *instance, was *process) error {
 func (w *world) join(k strike) error {
 	i := w.newInstance()
 	w.trace.note("%s: joins for %v", i.name, k.lasts)
-	w.later(k.lasts, func() error {
-		if p := i.now; p != nil {
-			w.trace.note("%s: leaves", i.name)
-			i.now = nil
-			w.helpers.Go(func() { p.end(true) })
-		}
-		return nil
-	})
+	w.later(k.lasts, func() error { return w.leave(i) })
 	return i.start()
+}
+
+// leave ends an instance for good: once it is known which of its processes goes on, if a copy of it runs.
+func (w *world) leave(i *instance) error {
+	if i.contested {
+		w.later(time.Second, func() error { return w.leave(i) })
+		return nil
+	}
+	if p := i.now; p != nil {
+		w.trace.note("%s: leaves", i.name)
+		i.now = nil
+		w.helpers.Go(func() { p.end(true) })
+	}
+	return nil
 }
 
 // twin starts a copy of an instance. One of the two has to give up, and the other goes on.

@@ -98,6 +98,7 @@ func orDefault[T any](s serde.Serde[T]) (serde.Serde[T], error) {
 
 const (
 	seedsVariable = "LEAT_SIM_SEEDS"
+	firstVariable = "LEAT_SIM_FIRST"
 	seedVariable  = "LEAT_SIM_SEED"
 	traceVariable = "LEAT_SIM_TRACE"
 	again         = 20              // runs of a seed that failed
@@ -227,9 +228,16 @@ func seedsToRun(n int) ([]uint64, error) {
 			return nil, fmt.Errorf("%s=%s is not a number of seeds", seedsVariable, text)
 		}
 	}
+	first := uint64(1)
+	if text := os.Getenv(firstVariable); text != "" {
+		var err error
+		if first, err = strconv.ParseUint(text, 10, 63); err != nil {
+			return nil, fmt.Errorf("%s=%s is not a seed: give a number", firstVariable, text)
+		}
+	}
 	seeds := make([]uint64, n)
 	for i := range seeds {
-		seeds[i] = uint64(i + 1)
+		seeds[i] = first + uint64(i)
 	}
 	return seeds, nil
 }

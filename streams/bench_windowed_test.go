@@ -13,18 +13,18 @@ var windowOperators = []struct {
 	name  string
 	build func(s *benchStream, g *benchGroup)
 }{
-	{"tumbling", func(_ *benchStream, g *benchGroup) { windowed(g.WindowedBy(streams.Tumbling(time.Second))) }},
-	{"tumbling, final", func(_ *benchStream, g *benchGroup) { windowed(g.WindowedBy(streams.Tumbling(time.Second)).Final()) }},
+	{"tumbling", func(_ *benchStream, g *benchGroup) { reduced(g.WindowedBy(streams.Tumbling(time.Second))) }},
+	{"tumbling, final", func(_ *benchStream, g *benchGroup) { reduced(g.WindowedBy(streams.Tumbling(time.Second)).Final()) }},
 	{"hopping, 4 windows", func(_ *benchStream, g *benchGroup) {
-		windowed(g.WindowedBy(streams.Hopping(time.Second, time.Second/4)))
+		reduced(g.WindowedBy(streams.Hopping(time.Second, time.Second/4)))
 	}},
-	{"sliding", func(_ *benchStream, g *benchGroup) { windowed(g.WindowedBy(streams.Sliding(20 * time.Millisecond))) }},
-	{"calendar", func(_ *benchStream, g *benchGroup) { windowed(g.WindowedBy(streams.Calendar(streams.Day, nil))) }},
+	{"sliding", func(_ *benchStream, g *benchGroup) { reduced(g.WindowedBy(streams.Sliding(20 * time.Millisecond))) }},
+	{"calendar", func(_ *benchStream, g *benchGroup) { reduced(g.WindowedBy(streams.Calendar(streams.Day, nil))) }},
 	{"unlimited", func(_ *benchStream, g *benchGroup) {
-		windowed(g.WindowedBy(streams.Unlimited(time.UnixMilli(0))))
+		reduced(g.WindowedBy(streams.Unlimited(time.UnixMilli(0))))
 	}},
 	{"custom", func(_ *benchStream, g *benchGroup) {
-		windowed(g.WindowedBy(streams.Custom(time.Second, func(at time.Time, add func(start, end time.Time)) {
+		reduced(g.WindowedBy(streams.Custom(time.Second, func(at time.Time, add func(start, end time.Time)) {
 			start := at.Truncate(time.Second)
 			add(start, start.Add(time.Second))
 		})))
@@ -56,7 +56,7 @@ var windowOperators = []struct {
 	}},
 }
 
-func windowed(w *streams.TimeWindowedKStream[int64, int64]) {
+func reduced(w *streams.TimeWindowedKStream[int64, int64]) {
 	w.Reduce(streams.WindowStore[int64, int64]{Name: "n"}, sumOf)
 }
 
