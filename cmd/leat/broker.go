@@ -42,7 +42,7 @@ unless --advertise says otherwise.`,
 				addrs = append([]string{obs.listen}, addrs...)
 			}
 			for _, addr := range addrs {
-				if err := s.checkListen(cmd.Context(), addr, cmd.ErrOrStderr()); err != nil {
+				if err := s.checkListen(cmd.Context(), addr, "--tls-cert, --tls-key and --sasl or --tls-client-ca", cmd.ErrOrStderr()); err != nil {
 					return err
 				}
 			}

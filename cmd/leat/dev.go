@@ -114,7 +114,7 @@ func (d *development) checkAndMeasure(cmd *cobra.Command, cfg *broker.Config) er
 	if d.listen == "" {
 		return nil
 	}
-	if err := d.checkListen(cmd.Context(), d.listen, cmd.ErrOrStderr()); err != nil {
+	if err := d.checkListen(cmd.Context(), d.listen, "", cmd.ErrOrStderr()); err != nil {
 		return err
 	}
 	return d.measure(cfg)

@@ -20,7 +20,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
+	"github.com/leatstream/leat/broker"
 	"github.com/leatstream/leat/cmd/leat/internal/cli"
+	"github.com/leatstream/leat/internal/vfs"
 )
 
 // TestMain makes the test binary the program itself when it is called as such: the tests run real processes.
@@ -272,6 +274,126 @@ func TestInterruptedConsumerSaysSoAndExits130(t *testing.T) {
 	p.stopsCleanly()
 }
 
+// Ctrl-C ends a producer that waits for its next line, and what was written before stays.
+func TestInterruptedProducerEnds(t *testing.T) {
+	p := start(t, "broker", "serve", "--listen", "localhost:0", "--data", t.TempDir())
+	addr := p.expect(`^Kafka broker ready on (localhost:\d+)`)
+	produce(t, addr, "first")
+	in, lines := io.Pipe()
+	defer in.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	var out, errs strings.Builder
+	env := &cli.Env{In: in, Out: &out, Err: &errs, Getenv: func(string) string { return "" }}
+	code := make(chan int, 1)
+	go func() { code <- run(ctx, env, []string{"topic", "produce", "t", "-b", addr}) }()
+	if _, err := io.WriteString(lines, "v\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := consume(t, addr, 2); got[1] != "v" {
+		t.Errorf("%q was written", got)
+	}
+	interrupt()
+	if c := <-code; c != 130 || !strings.Contains(errs.String(), "interrupted") {
+		t.Errorf("exit %d, stdout %q, stderr %q", c, out.String(), errs.String())
+	}
+	p.stopsCleanly()
+}
+
+// Lines that are more than the topic takes at once are sent in several batches.
+func TestManyLinesAreProduced(t *testing.T) {
+	p := start(t, "broker", "serve", "--listen", "localhost:0", "--data", t.TempDir())
+	addr := p.expect(`^Kafka broker ready on (localhost:\d+)`)
+	for _, args := range [][]string{{"topic", "create", "t"}, {"topic", "create", "small", "-c", "max.message.bytes=5000"}, {"topic", "create", "segments", "-c", "segment.bytes=20000", "-c", "internal.segment.bytes=10000"},
+		{"topic", "produce", "t"}, {"topic", "produce", "small"}, {"topic", "produce", "segments"}, {"topic", "produce", "not-there-yet"}} {
+		var out, errs strings.Builder
+		env := &cli.Env{In: strings.NewReader(strings.Repeat(strings.Repeat("x", 1000)+"\n", 3000)), Out: &out, Err: &errs, Getenv: func(string) string { return "" }}
+		if code := run(t.Context(), env, append(args, "-b", addr)); code != 0 || args[1] == "produce" && !strings.Contains(out.String(), " 3000 ") {
+			t.Errorf("%s: exit %d, %s%s", args, code, out.String(), errs.String())
+		}
+	}
+	p.stopsCleanly()
+}
+
+// What did not get out is not committed for the group.
+func TestConsumerCommitsWhatGotOut(t *testing.T) {
+	p := start(t, "broker", "serve", "--listen", "localhost:0", "--data", t.TempDir())
+	addr := p.expect(`^Kafka broker ready on (localhost:\d+)`)
+	produce(t, addr, "v")
+	var errs strings.Builder
+	env := &cli.Env{In: strings.NewReader(""), Out: brokenPipe{}, Err: &errs, Getenv: func(string) string { return "" }}
+	if code := run(t.Context(), env, []string{"topic", "consume", "t", "-g", "g", "-e", "-b", addr}); code != 1 || !strings.Contains(errs.String(), "broken pipe") {
+		t.Errorf("exit %d: %s", code, errs.String())
+	}
+	var out strings.Builder
+	env = &cli.Env{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(string) string { return "" }}
+	if code := run(t.Context(), env, []string{"topic", "consume", "t", "-g", "g", "-e", "-b", addr}); code != 0 || out.String() != "NULL\tv\n" {
+		t.Errorf("the next one: exit %d, %q, %s", code, out.String(), errs.String())
+	}
+	p.stopsCleanly()
+}
+
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+// A record that a broker can never take is given up after --timeout.
+func TestProduceGivesUp(t *testing.T) {
+	fs := &vfs.Faulty{FS: vfs.NewMem()}
+	b, err := broker.Start(t.Context(), broker.Config{Dir: "/data", FS: fs, Listen: []string{"localhost:0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	produce(t, b.Addr(), "v")
+	fs.Fail(func(op vfs.Op, name string) error {
+		if op == vfs.OpWrite && strings.Contains(name, "t-0") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	var out, errs strings.Builder
+	env := &cli.Env{In: strings.NewReader("x\n"), Out: &out, Err: &errs, Getenv: func(string) string { return "" }}
+	if code := run(t.Context(), env, []string{"topic", "produce", "t", "--timeout", "500ms", "-b", b.Addr()}); code != 1 || !strings.Contains(errs.String(), "not acknowledged in time") {
+		t.Errorf("exit %d: %s%s", code, out.String(), errs.String())
+	}
+}
+
+// A server that a signal stops, and that cannot keep what it has, says why.
+func TestServerThatCannotStopCleanlySaysWhy(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, "broker", "serve", "--listen", "localhost:0", "--data", dir)
+	produce(t, p.expect(`^Kafka broker ready on (localhost:\d+)`), "v")
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := p.stop(); code != 1 || strings.Contains(p.stderr.String(), "interrupted") || !strings.Contains(p.stderr.String(), "no such file") {
+		t.Errorf("exit %d: %s", code, p.stderr)
+	}
+}
+
+// What destroys asks nobody at /dev/null: it is told to say yes on the command line.
+func TestNobodyIsAskedAtDevNull(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	p := start(t, "broker", "serve", "--listen", "localhost:0", "--data", t.TempDir())
+	addr := p.expect(`^Kafka broker ready on (localhost:\d+)`)
+	produce(t, addr, "v")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), exe, "topic", "delete", "t", "-b", addr)
+	c.Env = append(os.Environ(), "LEAT_TEST_RUN_AS_PROGRAM=1")
+	c.Stdin, c.Stderr = null, null
+	if err := c.Run(); c.ProcessState.ExitCode() != 2 {
+		t.Errorf("exit %d: %v", c.ProcessState.ExitCode(), err)
+	}
+	p.stopsCleanly()
+}
+
 func TestUsage(t *testing.T) {
 	for _, c := range []struct {
 		args      string
@@ -281,8 +403,11 @@ func TestUsage(t *testing.T) {
 		{"version", 0, "leat ", ""},
 		{"--help", 0, "broker", ""},
 		{"broker", 0, "serve", ""},
-		{"brocker", 2, "", `unknown command "brocker"`},
+		{"brocker", 2, "", `unknown command "brocker" (did you mean "broker"?)`},
 		{"broker serve --lissen x", 2, "", "unknown flag: --lissen"},
+		{"topic list --timeout 0s", 2, "", "--timeout 0s"},
+		{"broker serve --users u", 2, "", "--users needs --sasl"},
+		{"broker serve --advertise h:p --listen localhost:0", 1, "", "from 1 to 65535"},
 		{"broker serve extra", 2, "", "extra"},
 		{"broker serve --listen nonsense", 2, "", "want HOST:PORT"},
 		{"broker serve --flush never", 2, "", "always or os"},
@@ -290,6 +415,7 @@ func TestUsage(t *testing.T) {
 		{"dev --data x --ephemeral", 2, "", "data ephemeral"},
 		{"dev --kafka-port 70000", 2, "", "kafka-port"},
 		{"--help-json", 0, `"name":"leat topic create"`, ""},
+		{"completion bsh", 2, "", `unknown command "bsh"`},
 		{"completion bash", 0, "bash completion", ""},
 		{"topic --help", 0, "SEE ALSO", ""},
 	} {

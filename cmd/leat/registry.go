@@ -29,7 +29,7 @@ in the compacted topic _schemas of the cluster at --bootstrap-server: Leat's bro
 		Args: cobra.NoArgs,
 		RunE: cli.Plain(func(cmd *cobra.Command) error {
 			if !secure.closed() {
-				if err := s.checkListen(cmd.Context(), listen, cmd.ErrOrStderr()); err != nil {
+				if err := s.checkListen(cmd.Context(), listen, "--tls-cert, --tls-key and --users-file", cmd.ErrOrStderr()); err != nil {
 					return err
 				}
 			}

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
 	"os"
 	"strings"
 
@@ -21,7 +20,7 @@ type registrySecurity struct {
 
 func (s *registrySecurity) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&s.cert, "tls-cert", "", "PEM file of the certificate to serve HTTPS with, with those that it was signed by")
+	f.StringVar(&s.cert, "tls-cert", "", "PEM file of the certificate to serve HTTPS with, with those that it was signed by; read again when it changes")
 	f.StringVar(&s.key, "tls-key", "", "PEM file of the certificate's key")
 	f.StringVar(&s.users, "users-file", "", "file of those who may use the registry: a line NAME:PASSWORD each, or NAME:PASSWORD:ro for who may only read")
 	f.BoolVar(&s.unfenced, "unfenced", false, "write without transactions, to a cluster that has none; then nothing keeps a second registry from writing")
@@ -34,11 +33,11 @@ func (s *registrySecurity) closed() bool { return s.cert != "" && s.users != "" 
 func (s *registrySecurity) apply(c *registry.Config) error {
 	c.Unfenced = s.unfenced
 	if s.cert != "" {
-		pair, err := tls.LoadX509KeyPair(s.cert, s.key)
+		cert, err := loadCertificate(s.cert, s.key, c.Logger)
 		if err != nil {
-			return cli.Usagef("--tls-cert %s, --tls-key %s: %v", s.cert, s.key, err)
+			return cli.Usagef("%v", err)
 		}
-		c.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		c.TLS = cert.config()
 	}
 	if s.users == "" {
 		return nil

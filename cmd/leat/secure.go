@@ -23,7 +23,7 @@ type securing struct {
 
 func (s *securing) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&s.cert, "tls-cert", "", "PEM file of the certificate: listen with TLS; with --tls-key")
+	f.StringVar(&s.cert, "tls-cert", "", "PEM file of the certificate: listen with TLS; with --tls-key; read again when it changes")
 	f.StringVar(&s.key, "tls-key", "", "PEM file of the certificate's private key")
 	f.StringVar(&s.clientCA, "tls-client-ca", "", "PEM file of authorities: clients must show a certificate of one of them, which names them")
 	f.StringVar(&s.rules, "tls-principal-rules", "", "rules that make users of the names in certificates, as ssl.principal.mapping.rules")
@@ -40,6 +40,9 @@ func (s *securing) safe() bool { return s.cert != "" && (len(s.sasl) > 0 || s.cl
 // apply makes listeners of cfg's addresses.
 func (s *securing) apply(cfg *broker.Config) error {
 	cfg.Security.Authorize, cfg.Security.SuperUsers, cfg.Security.CertificateRules = s.authorize, s.superUsers, s.rules
+	if s.users != "" && len(s.sasl) == 0 {
+		return cli.Usagef("--users needs --sasl: without it nobody is asked for a password")
+	}
 	if s.users != "" {
 		if err := s.readUsers(&cfg.Security); err != nil {
 			return err
@@ -53,11 +56,11 @@ func (s *securing) apply(cfg *broker.Config) error {
 	}
 	l := broker.Listener{Advertise: cfg.Advertise, SASL: s.sasl}
 	if s.cert != "" {
-		cert, err := tls.LoadX509KeyPair(s.cert, s.key)
+		cert, err := loadCertificate(s.cert, s.key, cfg.Logger)
 		if err != nil {
-			return fmt.Errorf("--tls-cert %s, --tls-key %s: %w", s.cert, s.key, err)
+			return err
 		}
-		l.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		l.TLS = cert.config()
 	}
 	if s.clientCA != "" {
 		pem, err := os.ReadFile(s.clientCA)

@@ -63,7 +63,7 @@ func TestSecurityFlagsThatCannotBeMeant(t *testing.T) {
 		args []string
 		says string
 	}{
-		{[]string{"--users", open}, "others can read it"},
+		{[]string{"--users", open, "--sasl", "PLAIN"}, "others can read it"},
 		{[]string{"--sasl", "GSSAPI"}, "not served"},
 		{[]string{"--tls-cert", "x"}, "tls-key"},
 		{[]string{"--tls-client-ca", "x"}, "needs --tls-cert"},

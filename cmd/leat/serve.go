@@ -33,8 +33,9 @@ func (s *serving) logger(stderr io.Writer) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})), nil
 }
 
-// checkListen refuses an address that others can reach, unless --insecure says that this is meant.
-func (s *serving) checkListen(ctx context.Context, addr string, stderr io.Writer) error {
+// checkListen refuses an address that others can reach, unless --insecure says that this is meant. closed names the flags with
+// which it would not be asked; empty: there are none.
+func (s *serving) checkListen(ctx context.Context, addr, closed string, stderr io.Writer) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return cli.Usagef("--listen %q: want HOST:PORT: %v", addr, err)
@@ -42,9 +43,12 @@ func (s *serving) checkListen(ctx context.Context, addr string, stderr io.Writer
 	if loopback(ctx, host) {
 		return nil
 	}
+	if closed != "" {
+		closed = ", close it with " + closed
+	}
 	if !s.insecure {
-		return cli.Usagef("--listen %s: reaches beyond this machine, and there is no TLS and no authentication: whoever reaches it can read and "+
-			"write everything. Listen on localhost, or add --insecure if that is what you want", addr)
+		return cli.Usagef("--listen %s: reaches beyond this machine, without TLS and authentication: whoever reaches it can read and "+
+			"write everything. Listen on localhost%s, or add --insecure if that is what you want", addr, closed)
 	}
 	fmt.Fprintf(stderr, "WARNING: --insecure: whoever reaches %s can read and write everything\n", addr)
 	return nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -47,11 +46,29 @@ type child struct {
 	cmd    *exec.Cmd
 	cancel context.CancelFunc
 	stdout *bufio.Reader
-	stderr bytes.Buffer
+	stderr said
 	rest   chan string // what stdout said after the ready block
 	waited bool
 
 	web, kafka, registry string
+}
+
+// said is what a shop has written, while it goes on writing.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 var announced = regexp.MustCompile(`^  (Order intake|Kafka|Schema registry) +(?:POST )?(?:http://)?(localhost:\d+)`)
@@ -346,7 +363,7 @@ func TestServicesInProcessesOfTheirOwn(t *testing.T) {
 // checkFromOutside reads topics and databases with clients of the test's own.
 func checkFromOutside(t *testing.T, c *child, data string, accepted map[string]bool) verify.Report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	schemas, err := registry.NewHTTP("http://"+c.registry, registry.HTTPConfig{})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/leatstream/leat/examples/ordersPipeline/pgtest"
 	"github.com/leatstream/leat/examples/ordersPipeline/shop"
+	"github.com/leatstream/leat/streams"
 )
 
 func TestCommandLinesThatCannotBeMeant(t *testing.T) {
@@ -70,7 +71,7 @@ func TestPortInUseSaysWhichFlagHelps(t *testing.T) {
 func TestForEndsByItselfAndTheBooksAgree(t *testing.T) {
 	c := startShop(t, "--ephemeral", "--rate", "100", "--for", "2s")
 	text := <-c.rest
-	if code := c.wait(); code != 0 || !strings.Contains(text, "The books agree.") || c.stderr.Len() > 0 {
+	if code := c.wait(); code != 0 || !strings.Contains(text, "The books agree.") || c.stderr.String() != "" {
 		t.Errorf("exit %d\n%s%s", code, text, &c.stderr)
 	}
 }
@@ -91,7 +92,7 @@ func TestReadYourWritesAndTheNextStartGoesOn(t *testing.T) {
 		return string(text)
 	}
 	c := startShop(t, "--data", data, "--rate", "0")
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	id, err := place(ctx, client, "http://"+c.web+"/orders", `{"customer":"Ada","email":"ada@example.org","country":"DE","product":"lamp","quantity":1}`)
 	if err != nil {
@@ -103,9 +104,10 @@ func TestReadYourWritesAndTheNextStartGoesOn(t *testing.T) {
 	if got := get("http://" + c.web + "/"); !strings.Contains(got, "Orders pipeline") {
 		t.Errorf("dashboard: %s", got)
 	}
+	stockAgrees(t, c, get)
 	// An idle shop is behind by nothing: not even by the markers of transactions.
 	lag := regexp.MustCompile(`"records":(-?\d+)`)
-	for deadline := time.Now().Add(15 * time.Second); ; pause(t.Context(), 100*time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; pause(t.Context(), 100*time.Millisecond) {
 		snapshot := get("http://" + c.web + "/api/snapshot")
 		all := lag.FindAllStringSubmatch(snapshot, -1)
 		if len(all) == 4 && !slices.ContainsFunc(all, func(m []string) bool { return m[1] != "0" }) {
@@ -121,7 +123,7 @@ func TestReadYourWritesAndTheNextStartGoesOn(t *testing.T) {
 		t.Errorf("second: exit %d: %s", code, &second.stderr)
 	}
 	c.stop()
-	if c.stderr.Len() > 0 {
+	if c.stderr.String() != "" {
 		t.Errorf("stderr: %s", &c.stderr)
 	}
 	c = startShop(t, "--data", data, "--rate", "0")
@@ -134,6 +136,48 @@ func TestReadYourWritesAndTheNextStartGoesOn(t *testing.T) {
 	}
 }
 
+// stockAgrees asks both applications as the command leat app does, from outside, and the shop over HTTP. One lamp is reserved.
+func stockAgrees(t *testing.T, c *child, get func(url string) string) {
+	t.Helper()
+	for _, app := range []string{shop.InventoryApp, shop.AnalyticsApp} {
+		r, err := streams.NewRemote(streams.RemoteConfig{AppID: app, Brokers: []string{c.kafka}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		all, err := r.Instances(t.Context(), false)
+		if err != nil || len(all) != 1 || all[0].Err != nil {
+			t.Fatalf("%s: %v, %v, want one instance that answers", app, all, err)
+		}
+		if app != shop.InventoryApp {
+			continue
+		}
+		v, err := r.View(streams.Store[string, []byte]{Name: shop.StockStore.Name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok, err := v.Get("lamp"); err != nil || !ok {
+			t.Errorf("the row of lamp: %v, %v", ok, err)
+		}
+	}
+	balance := regexp.MustCompile(`^\{"delivered":(\d+),"on_hand":\d+,"reserved":1\}\n$`)
+	for deadline := time.Now().Add(time.Minute); ; pause(t.Context(), 20*time.Millisecond) {
+		one := get("http://" + c.web + "/stock/lamp") // a row shows some milliseconds after its transaction
+		if m := balance.FindStringSubmatch(one); m != nil && m[1] != "0" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("stock of lamp: %s", one)
+		}
+	}
+	if got := get("http://" + c.web + "/stock"); !strings.Contains(got, `"lamp":{"delivered":`) || !strings.Contains(got, `"print-limited":{`) {
+		t.Errorf("stock: %s", got)
+	}
+	if got := get("http://" + c.web + "/stock/nothing"); got != "there is no such product\n" {
+		t.Errorf("stock of nothing: %s", got)
+	}
+}
+
 func TestAClusterThatIsAwayIsWaitedFor(t *testing.T) {
 	l, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
@@ -143,11 +187,15 @@ func TestAClusterThatIsAwayIsWaitedFor(t *testing.T) {
 	l.Close()
 	c := launch(t, "--bootstrap-server", addr, "--ephemeral")
 	defer c.kill()
-	pause(t.Context(), 1500*time.Millisecond)
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(c.stderr.String(), "waiting for the Kafka cluster"); pause(t.Context(), 20*time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not say that it waits: %s", &c.stderr)
+		}
+	}
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code := c.wait(); code != 0 || !strings.Contains(c.stderr.String(), "waiting for the Kafka cluster") || !strings.Contains(c.stderr.String(), addr) {
+	if code := c.wait(); code != 0 || !strings.Contains(c.stderr.String(), addr) {
 		t.Errorf("exit %d: %s", code, &c.stderr)
 	}
 }
@@ -155,13 +203,13 @@ func TestAClusterThatIsAwayIsWaitedFor(t *testing.T) {
 // TestARecordThatIsNoOrderIsSetAside writes bytes that nobody can read to the shop's topics: they go to the dead
 // letters, with the reason, and nothing stops.
 func TestARecordThatIsNoOrderIsSetAside(t *testing.T) {
-	c := startShop(t, "--ephemeral", "--rate", "50", "--for", "3s")
+	c := startShop(t, "--ephemeral", "--rate", "50", "--for", "6s")
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.kafka), kgo.ConsumeTopics(shop.DeadLetters), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	want := map[string]string{
 		"unknown schema": "\x00\x00\x0f\x42\x3fdata", // id 999,999
@@ -208,7 +256,7 @@ func TestARecordThatIsNoOrderIsSetAside(t *testing.T) {
 func TestTheShopOnPostgres(t *testing.T) {
 	c := startShop(t, "--ephemeral", "--rate", "50", "--for", "1s", "--pg", pgtest.Start(t))
 	text := <-c.rest
-	if code := c.wait(); code != 0 || !strings.Contains(text, "The books agree.") || c.stderr.Len() > 0 {
+	if code := c.wait(); code != 0 || !strings.Contains(text, "The books agree.") || c.stderr.String() != "" {
 		t.Errorf("exit %d\n%s%s", code, text, &c.stderr)
 	}
 }

@@ -43,7 +43,8 @@ type shopProcess struct {
 	box    *mailbox.Box
 	dash   *dashboard.Dashboard
 	gen    *load.Generator
-	apps   []*streams.App
+	stock  *streams.View[string, shop.Stock] // of inventory's store, if inventory runs here
+	apps   []topologyApp
 
 	web      *website
 	mailAddr string // of the mail server that the mails go to
@@ -51,6 +52,12 @@ type shopProcess struct {
 	load, view, services, infra *stage // in the order in which they stop
 	failed                      chan error
 	closers                     []func() error
+}
+
+// topologyApp is a topology that runs in this process.
+type topologyApp struct {
+	service string
+	*streams.App
 }
 
 // openShop opens databases and sockets; nothing runs yet.
@@ -96,7 +103,49 @@ func openShop(ctx context.Context, c *config, p *platform) (s *shopProcess, err 
 		}
 		s.closers = append(s.closers, s.box.Close)
 	}
-	return s, nil
+	return s, s.openApps()
+}
+
+// openApps makes the applications of this process's topologies.
+func (s *shopProcess) openApps() error {
+	if s.cfg.has(svcInventory) {
+		app, err := s.openApp(svcInventory, shop.InventoryApp, inventory.Topology)
+		if err != nil {
+			return err
+		}
+		if s.stock, err = app.View(shop.StockStore); err != nil {
+			return err
+		}
+	}
+	if s.cfg.has(svcAnalytics) {
+		if _, err := s.openApp(svcAnalytics, shop.AnalyticsApp, analytics.Topology); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openApp makes the application of a topology, which runs exactly once.
+func (s *shopProcess) openApp(service, appID string, build func() (*streams.Topology, error)) (*streams.App, error) {
+	topology, err := build()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", service, err)
+	}
+	app, err := streams.New(topology, streams.Config{
+		AppID: appID, Brokers: s.platform.brokers, Client: s.platform.opts,
+		StateDir:    filepath.Join(s.cfg.data, "streams", service),
+		MemoryBytes: 64 << 20,
+		OnError:     onError,
+		Logger:      s.cfg.logger,
+		// The instances tell each other, through their group, which port each of them got. By it they ask each other, and
+		// leat app asks them.
+		Listen: local(0),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", service, err)
+	}
+	s.apps = append(s.apps, topologyApp{service, app})
+	return app, nil
 }
 
 // run starts a goroutine of a stage. What it returns other than nil ends the program.
@@ -124,15 +173,8 @@ func (s *shopProcess) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.cfg.has(svcInventory) {
-		if err := s.startApp(svcInventory, shop.InventoryApp, inventory.Topology); err != nil {
-			return err
-		}
-	}
-	if s.cfg.has(svcAnalytics) {
-		if err := s.startApp(svcAnalytics, shop.AnalyticsApp, analytics.Topology); err != nil {
-			return err
-		}
+	for _, app := range s.apps {
+		s.run(s.services, app.service, app.Run)
 	}
 	if s.cfg.has(svcEmail) {
 		if err := s.startEmail(); err != nil {
@@ -233,27 +275,6 @@ func (s *shopProcess) startEmail() error {
 		defer sender.Close()
 		return c.Run(ctx)
 	})
-	return nil
-}
-
-// startApp runs a topology, exactly once.
-func (s *shopProcess) startApp(name, appID string, build func() (*streams.Topology, error)) error {
-	topology, err := build()
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	app, err := streams.New(topology, streams.Config{
-		AppID: appID, Brokers: s.platform.brokers, Client: s.platform.opts,
-		StateDir:    filepath.Join(s.cfg.data, "streams", name),
-		MemoryBytes: 64 << 20,
-		OnError:     onError,
-		Logger:      s.cfg.logger,
-	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	s.apps = append(s.apps, app)
-	s.run(s.services, name, app.Run)
 	return nil
 }
 

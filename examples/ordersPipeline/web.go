@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/leatstream/leat/examples/ordersPipeline/dashboard"
+	"github.com/leatstream/leat/examples/ordersPipeline/inventory"
 	"github.com/leatstream/leat/examples/ordersPipeline/mailbox"
 	"github.com/leatstream/leat/examples/ordersPipeline/orders"
 	"github.com/leatstream/leat/examples/ordersPipeline/shop"
@@ -51,7 +52,10 @@ func (s *shopProcess) startWebsite(ctx context.Context) error {
 		dashboard.Assets(mux)
 	}
 	if pages == 0 {
-		return nil
+		return nil // inventory alone needs no port
+	}
+	if s.stock != nil {
+		(&inventory.API{Stock: s.stock}).Routes(mux)
 	}
 	l, err := listen(ctx, "--http-port", s.cfg.httpPort)
 	if err != nil {

@@ -66,7 +66,13 @@ func run(ctx context.Context, server, data string) (err error) {
 	if err != nil {
 		return err
 	}
-	app, err := streams.New(t, streams.Config{AppID: "word-count", Brokers: strings.Split(server, ","), StateDir: data + "/word-count", Logger: log})
+	app, err := streams.New(t, streams.Config{
+		AppID:    "word-count",
+		Brokers:  strings.Split(server, ","),
+		StateDir: data + "/word-count",
+		Logger:   log,
+		Listen:   "localhost:0", // any free port; the instances, and the command leat app, find it through the group
+	})
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func TestPostgres(t *testing.T) {
 			t.Fatal("two relays at once")
 		}
 		release()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		release, err = other.LeaseRelay(ctx)
 		if err != nil {

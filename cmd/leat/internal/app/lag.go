@@ -169,7 +169,8 @@ func internalTopics(ctx context.Context, cl *cli.Cluster, r *streams.Remote, app
 
 // internalName reports whether a topic is named as an internal one of the application.
 func internalName(app, name string) bool {
-	return strings.HasPrefix(name, app+"-") && (strings.HasSuffix(name, "-changelog") || strings.HasSuffix(name, "-repartition"))
+	return strings.HasPrefix(name, app+"-") && slices.ContainsFunc([]string{"-changelog", "-repartition", "-subscription-registration-topic", "-subscription-response-topic"},
+		func(suffix string) bool { return strings.HasSuffix(name, suffix) })
 }
 
 // othersOwn reports whether a topic belongs to another application, whose name begins with this one's.

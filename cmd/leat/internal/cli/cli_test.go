@@ -67,8 +67,9 @@ func TestProperties(t *testing.T) {
 }
 
 func TestClosest(t *testing.T) {
-	known := []string{"orders", "payments", "stock"}
-	for in, want := range map[string]string{"ordres": "orders", "Orders": "orders", "stok": "stock", "zebra": "", "": ""} {
+	known := []string{"orders", "payments", "stock", "shop-inventory", "shop-inventory-old"}
+	for in, want := range map[string]string{"ordres": "orders", "Orders": "orders", "stok": "stock", "zebra": "", "": "",
+		"Inventory": "shop-inventory", "nv": ""} {
 		if got := closest(in, known); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}

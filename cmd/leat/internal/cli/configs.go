@@ -85,7 +85,7 @@ func (c *ConfigChange) Apply(ctx context.Context, cl *Cluster, kind kmsg.ConfigR
 		}
 		for _, r := range shard.Resp.(*kmsg.IncrementalAlterConfigsResponse).Resources {
 			if err := ErrorOf(r.ErrorCode, r.ErrorMessage); err != nil {
-				table.Row(r.ResourceName, nil, nil, "failed", fmt.Errorf("%s %q: %w", strings.ToLower(kind.String()), r.ResourceName, err))
+				table.Row(r.ResourceName, nil, nil, "failed", fmt.Errorf("%s %q: %w", strings.TrimSuffix(strings.ToLower(kind.String()), "_config"), r.ResourceName, err))
 				continue
 			}
 			for _, key := range keys {

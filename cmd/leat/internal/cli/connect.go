@@ -72,6 +72,9 @@ type connection struct {
 // clientOpts are the client's options, from flags, environment and the file of --command-config, in this order.
 func (e *Env) clientOpts() (connection, error) {
 	var c connection
+	if e.timeout <= 0 {
+		return c, Usagef("--timeout %s: want a duration that is more than nothing, such as 30s", e.timeout)
+	}
 	var fromFile []string
 	if e.config != "" {
 		file, err := readProperties(e.config)

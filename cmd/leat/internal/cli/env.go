@@ -29,9 +29,11 @@ type Env struct {
 
 // Process is the Env of this process.
 func Process(version string) *Env {
+	// /dev/null is a device for characters, too, but nobody sits there: cron jobs and services have it as their input.
+	null, _ := os.Stat(os.DevNull)
 	terminal := func(f *os.File) bool {
 		info, err := f.Stat()
-		return err == nil && info.Mode()&os.ModeCharDevice != 0
+		return err == nil && info.Mode()&os.ModeCharDevice != 0 && !os.SameFile(info, null)
 	}
 	return &Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Version: version,
 		Terminal: terminal(os.Stdin) && terminal(os.Stderr)}

@@ -23,6 +23,7 @@ const (
 type failure struct {
 	error
 	result *Result
+	server bool // of a server: a signal ends it as it should, and does not explain the error
 }
 
 func (f failure) Unwrap() error { return f.error }
@@ -38,11 +39,18 @@ func Usagef(format string, args ...any) error { return usageError{error: fmt.Err
 
 // Execute runs the program with its arguments and returns its exit code.
 func Execute(ctx context.Context, env *Env, root *cobra.Command, args []string) int {
+	env.In = &interruptible{ctx: ctx, in: env.In}
 	root.SetArgs(args)
 	root.SetIn(env.In)
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
 	root.SilenceErrors, root.SilenceUsage = true, true
+	root.InitDefaultCompletionCmd()
+	for _, sub := range root.Commands() {
+		if sub.Name() == "completion" { // cobra's own takes any word for a wish for help
+			sub.Args, sub.RunE = cobra.ArbitraryArgs, unknown
+		}
+	}
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
@@ -53,7 +61,7 @@ func Execute(ctx context.Context, env *Env, root *cobra.Command, args []string) 
 	switch {
 	case errors.As(err, &failed):
 		code, result, err = exitFailed, failed.result, failed.error
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && (!failed.server || errors.Is(err, context.Canceled)) {
 			code, err = exitInterrupted, errors.New("interrupted")
 		}
 	case errors.As(err, &usage):
@@ -99,21 +107,21 @@ func (e *Env) Action(f func(cmd *cobra.Command, args []string) (*Result, error))
 			err = res.failure()
 		}
 		if err != nil && e.format == "json" {
-			return failure{err, res} // one object for both
+			return failure{error: err, result: res} // one object for both
 		}
 		if res != nil && !(err != nil && res.nothingWorked()) {
 			if perr := res.print(e.Out, e.format); perr != nil {
-				return failure{perr, nil}
+				return failure{error: perr}
 			}
 		}
 		if err != nil {
-			return failure{err, nil}
+			return failure{error: err}
 		}
 		return nil
 	}
 }
 
-// Plain makes the RunE of a command without arguments that prints what it has to say itself.
+// Plain makes the RunE of a server, which prints what it has to say itself.
 func Plain(f func(cmd *cobra.Command) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		err := f(cmd)
@@ -121,23 +129,27 @@ func Plain(f func(cmd *cobra.Command) error) func(*cobra.Command, []string) erro
 		if err == nil || errors.As(err, &usage) {
 			return err
 		}
-		return failure{err, nil}
+		return failure{error: err, server: true}
 	}
 }
 
 // Group is a command that only holds others.
 func Group(name, short string, commands ...*cobra.Command) *cobra.Command {
-	g := &cobra.Command{Use: name, Short: short, RunE: func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return cmd.Help()
-		}
-		err := fmt.Errorf("unknown command %q", args[0])
-		if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
-			err = fmt.Errorf("%w (did you mean %q?)", err, strings.Join(like, `" or "`))
-		}
-		return err
-	}}
+	g := &cobra.Command{Use: name, Short: short, RunE: unknown}
 	g.SuggestionsMinimumDistance = 2
+	g.Args = cobra.ArbitraryArgs // also at the root, where cobra has words of its own for commands that are not there
 	g.AddCommand(commands...)
 	return g
+}
+
+// unknown is the RunE of a command that only holds others: help, or an error for one that it does not hold.
+func unknown(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	err := fmt.Errorf("unknown command %q", args[0])
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		err = fmt.Errorf("%w (did you mean %q?)", err, strings.Join(like, `" or "`))
+	}
+	return err
 }

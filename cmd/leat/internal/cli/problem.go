@@ -46,9 +46,9 @@ func (e *Env) Explain(err error) string {
 	case errors.Is(err, context.DeadlineExceeded):
 		text = fmt.Sprintf("no answer from %s within %s (--timeout): %s", where, e.timeout, text)
 	case errors.Is(err, kerr.SaslAuthenticationFailed):
-		text += ". Check the user and password in the file given by --command-config"
+		text = strings.TrimSuffix(text, ".") + ". Check the user and password in the file given by --command-config"
 	case kafkaName(err) == "TOPIC_AUTHORIZATION_FAILED", kafkaName(err) == "GROUP_AUTHORIZATION_FAILED", kafkaName(err) == "CLUSTER_AUTHORIZATION_FAILED":
-		text += ". Use a user that may do this, or ask for an ACL"
+		text = strings.TrimSuffix(text, ".") + ". Use a user that may do this, or ask for an ACL"
 	}
 	return text
 }
@@ -94,12 +94,21 @@ func OrNil(err error) any {
 	return err
 }
 
-// closest is the known name nearest to name, "" if none is near.
+// closest is the known name nearest to name, else the shortest of which name is a part, "" if there is none.
 func closest(name string, known []string) string {
+	name = strings.ToLower(name)
 	best, at := "", max(2, len(name)/3)+1
 	for _, k := range known {
-		if d := distance(strings.ToLower(name), strings.ToLower(k)); d < at {
+		if d := distance(name, strings.ToLower(k)); d < at {
 			best, at = k, d
+		}
+	}
+	if best != "" || len(name) < 3 {
+		return best
+	}
+	for _, k := range known {
+		if strings.Contains(strings.ToLower(k), name) && (best == "" || len(k) < len(best)) {
+			best = k
 		}
 	}
 	return best

@@ -17,12 +17,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/cmd/leat/internal/cli"
 	"github.com/leatstream/leat/cmd/leat/internal/topic"
+	"github.com/leatstream/leat/internal/txnclient"
 )
 
 // New makes leat dlq.
@@ -92,8 +92,12 @@ const unstablePause = 20 * time.Millisecond
 // it would be written back twice.
 func retried(ctx context.Context, cl *cli.Cluster, name string) (map[int32]int64, error) {
 	for {
-		at, err := committed(kadm.RequireStable(ctx), cl, name)
+		offsets, err := txnclient.StableOffsets(ctx, cl.Client, groupOf(name), name)
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
+			at := map[int32]int64{}
+			for p, o := range offsets[name] {
+				at[p] = max(o.At, 0)
+			}
 			return at, err
 		}
 		select {
@@ -102,21 +106,6 @@ func retried(ctx context.Context, cl *cli.Cluster, name string) (map[int32]int64
 		case <-time.After(unstablePause):
 		}
 	}
-}
-
-func committed(ctx context.Context, cl *cli.Cluster, name string) (map[int32]int64, error) {
-	offsets, err := cl.Admin.FetchOffsets(ctx, groupOf(name))
-	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, err
-	}
-	at := map[int32]int64{}
-	for p, o := range offsets[name] {
-		if o.Err != nil {
-			return nil, o.Err
-		}
-		at[p] = max(o.At, 0)
-	}
-	return at, nil
 }
 
 // likely are the names of topics that hold dead letters, as people name them.
@@ -290,6 +279,9 @@ func newDrop(env *cli.Env) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cli.First(env.Topics()),
 		RunE: env.Admin(func(ctx context.Context, cl *cli.Cluster, args []string) (*cli.Result, error) {
+			if err := onlyLetters(ctx, env, args[0], only); err != nil {
+				return nil, err
+			}
 			return topic.Cut(ctx, env, cl, &d, args[0], to, only)
 		}),
 	}
@@ -297,6 +289,22 @@ func newDrop(env *cli.Env) *cobra.Command {
 	cmd.Flags().Int32SliceVarP(&only, "partition", "p", nil, "only these partitions")
 	d.Flags(cmd)
 	return cmd
+}
+
+// onlyLetters is an error if a topic begins with something else than a dead letter: somebody has mistaken its name.
+func onlyLetters(ctx context.Context, env *cli.Env, name string, only []int32) error {
+	var odd *kgo.Record
+	_, err := topic.Read(ctx, env, name, only, nil, func(r *kgo.Record) error {
+		if !letterOf(r).dead() {
+			odd = r
+		}
+		return topic.ErrEnough
+	})
+	if err == nil && odd != nil {
+		err = fmt.Errorf("the record at offset %d of %s partition %d is no dead letter: it has no headers %s*. 'leat topic delete-records' deletes records of any topic",
+			odd.Offset, name, odd.Partition, prefix)
+	}
+	return err
 }
 
 // sorted are the keys of a map in order.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/leatstream/leat/cmd/leat/internal/cli"
 	"github.com/leatstream/leat/cmd/leat/internal/topic"
+	"github.com/leatstream/leat/internal/txnclient"
 )
 
 // retrying are the flags of retry.
@@ -187,9 +188,9 @@ func (s *retrying) transaction(ctx context.Context, cl *cli.Cluster, name string
 		err = commitOffsets(ctx, cl, name, next)
 	}
 	if err != nil {
-		return errors.Join(err, cl.EndTransaction(context.WithoutCancel(ctx), kgo.TryAbort))
+		return errors.Join(err, txnclient.End(context.WithoutCancel(ctx), cl.Client, kgo.TryAbort))
 	}
-	return cl.EndTransaction(ctx, kgo.TryCommit)
+	return txnclient.End(ctx, cl.Client, kgo.TryCommit)
 }
 
 // commitOffsets adds offsets of nobody's group to the transaction.

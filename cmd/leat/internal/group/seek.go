@@ -3,6 +3,7 @@ package group
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/leatstream/leat/cmd/leat/internal/cli"
 )
@@ -70,7 +72,7 @@ func (s *seeking) run(ctx context.Context, env *cli.Env, cl *cli.Cluster, name s
 	// A group that does not exist yet may be given offsets: then it begins there.
 	g, err := describe(ctx, cl, name)
 	if err != nil {
-		if len(s.topics) == 0 && s.group == "" && s.file == "" {
+		if !errors.Is(err, kerr.GroupIDNotFound) || len(s.topics) == 0 && s.group == "" && s.file == "" {
 			return nil, err
 		}
 		g = &group{name: name}

@@ -51,6 +51,9 @@ The package's module must require Leat; the go command is run in it.`,
 				return nil, err
 			}
 			if g.output != "" {
+				if err := os.MkdirAll(filepath.Dir(g.output), 0o755); err != nil {
+					return nil, err
+				}
 				return nil, os.WriteFile(g.output, out, 0o644)
 			}
 			_, err = env.Out.Write(out)

@@ -104,27 +104,41 @@ func (c *consuming) run(ctx context.Context, env *cli.Env, topic string) error {
 	}
 	rd.cl = cl
 	defer cl.CloseAllowingRebalance()
-	n := 0
-	err = rd.each(ctx, func(r *kgo.Record) error {
-		if err := print(ctx, r); err != nil {
-			return err
-		}
-		if c.group != "" {
-			cl.MarkCommitRecords(r)
-		}
-		if n++; n == c.count {
-			return errEnough
-		}
-		if cl.BufferedFetchRecords() == 0 {
-			return out.Flush()
-		}
-		return nil
-	})
-	err = errors.Join(err, out.Flush())
+	err = c.drain(ctx, rd, out, print)
 	if c.group != "" {
 		err = errors.Join(err, c.leave(ctx, cl))
 	}
 	return err
+}
+
+// drain prints records until it has enough, and marks for the group's commit what got out.
+func (c *consuming) drain(ctx context.Context, rd *reader, out *bufio.Writer, print func(context.Context, *kgo.Record) error) error {
+	n := 0
+	var written []*kgo.Record // but maybe not flushed: what did not get out must not be committed
+	flush := func() error {
+		err := out.Flush()
+		if err == nil && c.group != "" {
+			rd.cl.MarkCommitRecords(written...)
+		}
+		written = written[:0]
+		return err
+	}
+	err := rd.each(ctx, func(r *kgo.Record) error {
+		if err := print(ctx, r); err != nil {
+			return err
+		}
+		if c.group != "" {
+			written = append(written, r)
+		}
+		if n++; n == c.count {
+			return errEnough
+		}
+		if rd.cl.BufferedFetchRecords() == 0 || len(written) >= 1000 {
+			return flush()
+		}
+		return nil
+	})
+	return errors.Join(err, flush())
 }
 
 // leave commits what was printed and leaves the group, also after Ctrl-C.

@@ -8,13 +8,16 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/cmd/leat/internal/cli"
+	"github.com/leatstream/leat/internal/txnclient"
 )
 
 // maxLine bounds one line of input, in bytes.
@@ -72,13 +75,13 @@ When all is written it says how many records went where.`,
 var codecNames = []string{"none", "gzip", "snappy", "lz4", "zstd"}
 
 // opts are the client's options for the flags.
-func (p *producing) opts(topic string) ([]kgo.Opt, error) {
+func (p *producing) opts(topic string, timeout time.Duration) ([]kgo.Opt, error) {
 	codec, err := cli.Codec(p.codec)
 	if err != nil {
 		return nil, err
 	}
-	opts := []kgo.Opt{kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(codec), kgo.AllowAutoTopicCreation(), kgo.ProducerBatchMaxBytes(maxLine),
-		kgo.UnknownTopicRetries(2)}
+	opts := []kgo.Opt{kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(codec), kgo.AllowAutoTopicCreation(),
+		kgo.UnknownTopicRetries(2), kgo.RecordDeliveryTimeout(max(timeout, time.Second))} // the client takes no less
 	switch p.acks {
 	case "all", "-1":
 	case "1":
@@ -96,12 +99,14 @@ func (p *producing) opts(topic string) ([]kgo.Opt, error) {
 			return nil, cli.Usagef("--transactional-id needs --acks all")
 		}
 		opts = append(opts, kgo.TransactionalID(p.txnID))
+	} else if p.acks == "all" || p.acks == "-1" {
+		opts = append(opts, kgo.AllowIdempotentProduceCancellation()) // or nothing would be given up that was sent once
 	}
 	return opts, nil
 }
 
 func (p *producing) run(ctx context.Context, env *cli.Env, topic string, changed func(string) bool) (*cli.Result, error) {
-	opts, err := p.opts(topic)
+	opts, err := p.opts(topic, env.Timeout())
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +115,11 @@ func (p *producing) run(ctx context.Context, env *cli.Env, topic string, changed
 		return nil, err
 	}
 	p.separator = strings.NewReplacer(`\t`, "\t", `\n`, "\n", `\0`, "\x00").Replace(p.separator)
-	cl, err := env.Connect(ctx, opts...)
+	limit, err := largestBatch(ctx, env, topic)
+	if err != nil {
+		return nil, err
+	}
+	cl, err := env.Connect(ctx, append(opts, kgo.ProducerBatchMaxBytes(limit))...)
 	if err != nil {
 		return nil, err
 	}
@@ -129,18 +138,49 @@ func (p *producing) run(ctx context.Context, env *cli.Env, topic string, changed
 			return nil, err
 		}
 	}
-	err = p.each(lines, changed("key"), func(key, value []byte) error {
+	err = p.each(lines, changed("key"), func(line int, key, value []byte) error {
+		at := ""
+		if line > 0 {
+			at = fmt.Sprintf("line %d: ", line)
+		}
 		r := &kgo.Record{Headers: headers, Partition: max(p.partition, 0)}
 		var err error
 		if r.Key, err = enc.key(key); err != nil {
-			return fmt.Errorf("key %q: %w", key, err)
+			return fmt.Errorf("%skey %.60q: %w", at, key, err)
 		}
 		if r.Value, err = enc.value(value); err != nil {
-			return fmt.Errorf("value %q: %w", value, err)
+			return fmt.Errorf("%svalue %.60q: %w", at, value, err)
 		}
 		return w.write(ctx, r)
 	})
 	return w.finish(ctx, topic, p.txnID, err)
+}
+
+// largestBatch is what the topic takes at once, in bytes: where nobody says, as for a topic that is not there yet, Kafka's default.
+func largestBatch(ctx context.Context, env *cli.Env, topic string) (int32, error) {
+	limit := int64(1_000_000)
+	cl, err := env.Connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(ctx, env.Timeout())
+	defer cancel()
+	described, err := cl.Admin.DescribeTopicConfigs(ctx, topic)
+	if err != nil {
+		return int32(limit), nil //nolint:nilerr // not everybody who may write may ask
+	}
+	configs, _ := described.On(topic, nil)
+	smallest := int64(maxLine)
+	for _, c := range configs.Configs {
+		if c.Key != "max.message.bytes" && c.Key != "segment.bytes" && c.Key != "internal.segment.bytes" {
+			continue
+		}
+		if n, err := strconv.ParseInt(c.MaybeValue(), 10, 64); err == nil {
+			limit, smallest = min(smallest, n), min(smallest, n)
+		}
+	}
+	return int32(max(limit, 1)), nil
 }
 
 func (p *producing) recordHeaders() ([]kgo.RecordHeader, error) {
@@ -155,17 +195,18 @@ func (p *producing) recordHeaders() ([]kgo.RecordHeader, error) {
 	return headers, nil
 }
 
-// each calls f with the key and the value of every record. Nil lines: the one record of the flags.
-func (p *producing) each(lines io.Reader, keyed bool, f func(key, value []byte) error) error {
+// each calls f with the key and the value of every record, and the number of its line. Nil lines: the one record of the flags,
+// which has number 0.
+func (p *producing) each(lines io.Reader, keyed bool, f func(line int, key, value []byte) error) error {
 	var key []byte
 	if keyed {
 		key = p.null([]byte(p.key))
 	}
 	if lines == nil {
 		if p.tombstone {
-			return f(key, nil)
+			return f(0, key, nil)
 		}
-		return f(key, p.null([]byte(p.value)))
+		return f(0, key, p.null([]byte(p.value)))
 	}
 	in := bufio.NewScanner(lines)
 	in.Buffer(make([]byte, 64<<10), maxLine)
@@ -179,7 +220,7 @@ func (p *producing) each(lines io.Reader, keyed bool, f func(key, value []byte) 
 			}
 			key, value = p.null(k), v
 		}
-		if err := f(key, p.null(value)); err != nil {
+		if err := f(n, key, p.null(value)); err != nil {
 			return err
 		}
 	}
@@ -218,14 +259,19 @@ func (w *writer) finish(ctx context.Context, topic, txnID string, err error) (*c
 		if err != nil {
 			end = kgo.TryAbort
 		}
-		err = errors.Join(err, w.cl.EndTransaction(context.WithoutCancel(ctx), end))
+		err = errors.Join(err, txnclient.End(context.WithoutCancel(ctx), w.cl.Client, end))
 		w.settled(ctx, txnID)
 	}
 	res := w.tally.result(topic)
 	if err != nil && transaction {
 		res = nil // aborted: none of it was written
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, kgo.ErrRecordTimeout):
+		err = fmt.Errorf("produce to %q: not acknowledged in time (--timeout): 'leat doctor' checks the way to the brokers, their logs say what is wrong with them: %w", topic, err)
+	case errors.Is(err, kerr.InvalidRecord):
+		err = fmt.Errorf("produce to %q: %w (a compacted topic takes no record without a key)", topic, err)
+	case err != nil:
 		err = fmt.Errorf("produce to %q: %w", topic, err)
 	}
 	return res, err

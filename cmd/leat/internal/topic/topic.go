@@ -3,6 +3,7 @@ package topic
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -96,7 +97,7 @@ func newCreate(env *cli.Env) *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			return createdTopics(ctx, cl, created, ifNotExists, dryRun)
+			return createdTopics(ctx, cl, args, created, ifNotExists, dryRun)
 		}),
 	}
 	f := cmd.Flags()
@@ -108,7 +109,8 @@ func newCreate(env *cli.Env) *cobra.Command {
 	return cmd
 }
 
-func createdTopics(ctx context.Context, cl *cli.Cluster, created kadm.CreateTopicResponses, ifNotExists, dryRun bool) (*cli.Result, error) {
+// createdTopics shows what became of topics, in the order in which they were asked for.
+func createdTopics(ctx context.Context, cl *cli.Cluster, names []string, created kadm.CreateTopicResponses, ifNotExists, dryRun bool) (*cli.Result, error) {
 	res := new(cli.Result)
 	if dryRun {
 		res.DryRun()
@@ -128,7 +130,8 @@ func createdTopics(ctx context.Context, cl *cli.Cluster, created kadm.CreateTopi
 			return nil, err
 		}
 	}
-	for _, t := range created.Sorted() {
+	for _, name := range names {
+		t := created[name]
 		switch {
 		case t.Err == nil && dryRun:
 			table.Row(t.Topic, "would-be-created", t.NumPartitions, t.ReplicationFactor, nil)
@@ -376,7 +379,7 @@ func (d *description) summary(context.Context) error {
 	table := d.res.Table("summary", "TOPIC", "ID", "PARTITIONS", "REPLICAS", "INTERNAL")
 	for _, name := range d.names {
 		t := d.topics[name]
-		table.Row(name, t.ID.String(), len(t.Partitions), t.Partitions.NumReplicas(), t.IsInternal)
+		table.Row(name, base64.RawURLEncoding.EncodeToString(t.ID[:]), len(t.Partitions), t.Partitions.NumReplicas(), t.IsInternal)
 	}
 	return nil
 }
