@@ -30,7 +30,11 @@ func launch(ctx context.Context, j job, p *probe, dir string) (*application, err
 	if err != nil {
 		return nil, err
 	}
-	app, err := streams.New(t, appConfig(j, dir))
+	return launchApp(ctx, t, appConfig(j, dir))
+}
+
+func launchApp(ctx context.Context, t *streams.Topology, c streams.Config) (*application, error) {
+	app, err := streams.New(t, c)
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +66,9 @@ func appConfig(j job, dir string) streams.Config {
 	c := streams.Config{AppID: j.ID, Brokers: []string{j.Addr}, StateDir: dir, Workers: 1, CommitInterval: j.Every, MemoryBytes: 1 << 30, LeaveOnStop: true}
 	if j.Memory != 0 {
 		c.MemoryBytes = 0
+	}
+	if j.Static {
+		c.InstanceID = "one"
 	}
 	if !j.EOS {
 		c.Guarantee = streams.AtLeastOnce

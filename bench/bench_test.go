@@ -143,6 +143,47 @@ func TestDatedTellsTheMomentOfTheLastRecord(t *testing.T) {
 	}
 }
 
+func TestProgressEndsWhenNothingIsOnTheWay(t *testing.T) {
+	p := &progress{n: 2, done: make(chan struct{})}
+	ended := func() bool {
+		select {
+		case <-p.done:
+			return true
+		default:
+			return false
+		}
+	}
+	p.Event()
+	p.Sent()
+	p.Event()
+	p.Sent()
+	p.Arrived()
+	if ended() {
+		t.Fatal("a record is on its way")
+	}
+	p.Late()
+	p.Arrived()
+	if !ended() || p.result.Extra != 1 {
+		t.Errorf("ended %v with %+v", ended(), p.result)
+	}
+	p.Sent()
+	p.Arrived() // what comes later changes nothing
+}
+
+func TestQueriesAreChosenByName(t *testing.T) {
+	all, err := chosenQueries("")
+	if err != nil || len(all) < 9 {
+		t.Errorf("%d queries, %v", len(all), err)
+	}
+	some, err := chosenQueries("q7,q0")
+	if err != nil || len(some) != 2 || some[0].Name != "q7" || some[1].Name != "q0" {
+		t.Errorf("%v, %v", some, err)
+	}
+	if _, err := chosenQueries("q0,q99"); err == nil {
+		t.Error("a query of no name was chosen")
+	}
+}
+
 func TestEveryTargetIsListedOnce(t *testing.T) {
 	seen := map[string]bool{}
 	for _, target := range targets() {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatstream/leat/internal/txnclient"
 )
 
 // The plain clients: the same franz-go program against whichever broker.
@@ -90,10 +92,9 @@ func loadTopic(ctx context.Context, j job) (sample, error) {
 	defer cl.Close()
 	r := rand.New(rand.NewSource(1 + j.Seed))
 	z := rand.NewZipf(r, 1.1, 1, uint64(j.Keys-1))
-	var failed atomic.Pointer[error]
 	at := newEventTime(j)
 	m := startMeter(j.Broker)
-	for i := range j.N {
+	err = fill(ctx, cl, j.N, func(i int) (*kgo.Record, error) {
 		v := make([]byte, 100)
 		r.Read(v[8:50])
 		k := uint64(i) // each key once where N = Keys
@@ -104,19 +105,36 @@ func loadTopic(ctx context.Context, j job) (sample, error) {
 			k = uint64(r.Intn(j.Keys))
 		}
 		binary.BigEndian.PutUint64(v, k)
-		cl.Produce(ctx, &kgo.Record{Key: v[:8], Value: v[8:], Timestamp: at.of(i)}, func(_ *kgo.Record, err error) {
-			if err != nil {
-				failed.Store(&err)
-			}
-		})
-	}
-	if err := cl.Flush(ctx); err != nil {
+		return &kgo.Record{Key: v[:8], Value: v[8:], Timestamp: at.of(i)}, nil
+	})
+	if err != nil {
 		return sample{}, err
 	}
-	if e := failed.Load(); e != nil {
-		return sample{}, *e
-	}
 	return m.done(j.N), nil
+}
+
+// fill produces n records, and returns when all are acknowledged.
+func fill(ctx context.Context, cl *kgo.Client, n int, record func(i int) (*kgo.Record, error)) error {
+	var failed atomic.Pointer[error]
+	acknowledged := func(_ *kgo.Record, err error) {
+		if err != nil {
+			failed.Store(&err)
+		}
+	}
+	for i := range n {
+		r, err := record(i)
+		if err != nil {
+			return err
+		}
+		cl.Produce(ctx, r, acknowledged)
+	}
+	if err := cl.Flush(ctx); err != nil {
+		return err
+	}
+	if e := failed.Load(); e != nil {
+		return *e
+	}
+	return nil
 }
 
 // eventTime gives records their times; the zero value leaves that to the client.
@@ -155,24 +173,11 @@ func produceLoop(ctx context.Context, j job) (sample, error) {
 		return sample{}, err
 	}
 	vals := randomValues(j.Size)
-	var failed atomic.Pointer[error]
-	done := func(_ *kgo.Record, err error) {
-		if err != nil {
-			failed.Store(&err)
-		}
-	}
 	m := startMeter(j.Broker)
-	for i := range j.N {
-		cl.Produce(ctx, &kgo.Record{Value: vals[i%len(vals)]}, done)
-	}
-	if err := cl.Flush(ctx); err != nil {
+	if err := fill(ctx, cl, j.N, func(i int) (*kgo.Record, error) { return &kgo.Record{Value: vals[i%len(vals)]}, nil }); err != nil {
 		return sample{}, err
 	}
-	s := m.done(j.N)
-	if e := failed.Load(); e != nil {
-		return sample{}, *e
-	}
-	return s, nil
+	return m.done(j.N), nil
 }
 
 // consumeLoop reads N records of Topic from its start.
@@ -214,7 +219,7 @@ func commitLoop(ctx context.Context, j job) (sample, error) {
 		if err := cl.Flush(ctx); err != nil {
 			return err
 		}
-		return cl.EndTransaction(ctx, kgo.TryCommit)
+		return txnclient.End(ctx, cl, kgo.TryCommit)
 	}
 	if err := one(); err != nil {
 		return sample{}, err
@@ -244,7 +249,7 @@ func feedLoop(ctx context.Context, j job) (sample, error) {
 	r, pace := rand.New(rand.NewSource(time.Now().UnixNano())), time.NewTicker(time.Millisecond)
 	defer pace.Stop()
 	m := startMeter(j.Broker)
-	for sent := 0; sent < j.N; {
+	for sent := 0; sent < j.N && ctx.Err() == nil; {
 		<-pace.C
 		due := min(j.N, int(time.Since(m.start).Seconds()*float64(j.RatePer)))
 		for ; sent < due; sent++ {

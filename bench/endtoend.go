@@ -21,13 +21,13 @@ type appProcess struct {
 	out   *bufio.Reader
 }
 
-// startApp starts the application of the job and returns when it is ready.
-func startApp(ctx context.Context, j job) (*appProcess, error) {
-	c, err := childCommand(ctx, "app", j)
+// startApp starts the application of the job in a framework and returns when it is ready.
+func startApp(ctx context.Context, in framework, j job) (*appProcess, error) {
+	c, err := in(ctx, "app", j)
 	if err != nil {
 		return nil, err
 	}
-	in, err := c.StdinPipe()
+	stdin, err := c.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
@@ -38,11 +38,23 @@ func startApp(ctx context.Context, j job) (*appProcess, error) {
 	if err := c.Start(); err != nil {
 		return nil, err
 	}
-	a := &appProcess{c, in, bufio.NewReader(out)}
+	a := &appProcess{c, stdin, bufio.NewReader(out)}
 	if line, err := a.out.ReadString('\n'); err != nil || strings.TrimSpace(line) != "ready" {
-		return nil, errors.Join(fmt.Errorf("the application said %q and not that it is ready: %w", line, err), in.Close(), c.Wait())
+		return nil, errors.Join(fmt.Errorf("the application said %q and not that it is ready: %w", line, err), stdin.Close(), c.Wait())
 	}
 	return a, nil
+}
+
+// kill ends the application as a crash of the machine would.
+func (a *appProcess) kill() error {
+	if err := a.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	var exit *exec.ExitError
+	if err := a.cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		return err
+	}
+	return nil
 }
 
 // close stops the application cleanly and returns its sample.
@@ -106,7 +118,7 @@ func (f *fixture) through(name string, j job) side {
 		}
 		app := j
 		app.Profile = f.profile(name, j)
-		a, err := startApp(ctx, app)
+		a, err := startApp(ctx, childCommand, app)
 		if err != nil {
 			return sample{}, err
 		}

@@ -12,12 +12,14 @@ import (
 
 // sample is what one side of one round measured.
 type sample struct {
-	Rate     float64 // work per second: records, keys, commits
-	ClientNs float64 // CPU nanoseconds of the client process per unit of work
-	BrokerNs float64 // CPU nanoseconds of the broker process per unit of work
-	P50, P99 float64 // latencies in microseconds, where the work has any
-	Resident float64 // megabytes of the client process, at the end of the work
-	Extra    float64 // a figure of the target's own
+	Rate     float64                    // work per second: records, keys, commits
+	ClientNs float64                    // CPU nanoseconds of the client process per unit of work
+	BrokerNs float64                    // CPU nanoseconds of the broker process per unit of work
+	P50, P99 float64                    // latencies in microseconds, where the work has any
+	Resident float64                    // megabytes of the client process, at the end of the work
+	Extra    float64                    // a figure of the target's own
+	Of       string                     // what Extra is of, where that is to be said
+	Pauses   [stayedJoining + 1]float64 // of P22
 }
 
 // side is one of the programs compared in a figure.

@@ -91,9 +91,15 @@ func (r *rivals) side(name string, b *brokerProcess, role, prepare string, j job
 		if err == nil {
 			s, err = work(ctx, role, j)
 		}
-		return s, errors.Join(err, deleteTopics(ctx, b.addr, j.Topic))
+		err = errors.Join(err, deleteTopics(ctx, b.addr, j.Topic))
+		return s, errors.Join(err, pause(ctx, deletedFiles))
 	}}
 }
+
+// deletedFiles is how long it takes until Apache Kafka has removed the files of a deleted topic (kafkalab sets
+// log.segment.delete.delay.ms): memory that one side has just given back serves the other faster than memory that the system
+// has to find.
+const deletedFiles = 3 * time.Second
 
 // startingTimes measures from the start of a broker's process, with no data, to the first acknowledged record.
 func startingTimes(ctx context.Context, s settings) error {

@@ -37,7 +37,9 @@ type settings struct {
 
 	manyKeys int // distinct keys of P19
 
-	profiles string // folder for a CPU profile of every topology and loop; empty: none
+	eventRate int    // events of P21 to a second of event time
+	queries   string // of P21, with commas between; empty: all
+	profiles  string // folder for a CPU profile of every topology and loop; empty: none
 }
 
 func targets() []target {
@@ -62,6 +64,8 @@ func targets() []target {
 		{"P18", "Avro through the serde beside the bare codec", serdes},
 		{"P19", "count of many keys within 512 MiB beside unlimited memory", manyKeys},
 		{"P20", "queries of the counts while P4 runs", querying},
+		{"P21", "queries of Nexmark, for each core, beside the figures that Flink 1.13 has published", besideFlink},
+		{"P22", "the longest time without a record, of tasks that a rebalance moves to their standby and of those that stay", rebalancing},
 	}
 }
 
@@ -76,10 +80,12 @@ func main() {
 	var s settings
 	list := flag.Bool("list", false, "list the targets and stop")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of each figure, all sides in each")
-	flag.IntVar(&s.records, "records", 2_000_000, "records per round in P1, P3 to P7, P16, P17 and P20")
-	flag.IntVar(&s.keys, "keys", 1_000_000, "distinct keys in P1 and P3 to P20")
+	flag.IntVar(&s.records, "records", 2_000_000, "records per round in P1, P3 to P7, P16, P17, P20 and P21")
+	flag.IntVar(&s.keys, "keys", 1_000_000, "distinct keys in P1, P3 to P20 and P22 (at most 100,000 there)")
 	flag.IntVar(&s.manyKeys, "many-keys", 10_000_000, "distinct keys in P19")
 	flag.StringVar(&s.broker, "broker", "leat", "broker of the streams targets: leat (flush=os), leat-sync, kfake, kafka (Apache Kafka, with Java and Maven), or host:port")
+	flag.IntVar(&s.eventRate, "event-rate", 50_000, "events of P21 to a second of event time")
+	flag.StringVar(&s.queries, "queries", "", "queries of P21, with commas between, for example q0,q5; none: all")
 	flag.StringVar(&s.profiles, "profiles", "", "folder for a CPU profile of every topology and hand-written loop")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

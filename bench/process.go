@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ import (
 // job tells a child what to do. Fields that a role does not use are empty.
 type job struct {
 	Kind    string // which program of the role
+	Format  string // of P21's events: compact or json
 	Addr    string
 	Dir     string
 	Topic   string
@@ -33,6 +35,7 @@ type job struct {
 	Every   time.Duration
 	EOS     bool
 	Restart bool
+	Static  bool // a static member, which comes back under its name
 	PerTxn  int
 	RatePer int
 	Parts   int           // partitions of the topic; 0: 4
@@ -52,7 +55,8 @@ func child(args []string) error {
 	roles := map[string]func(context.Context, job) (sample, error){
 		"load": loadTopic, "pass": passLoop, "count": countLoop, "topology": runTopology, "produce": produceLoop,
 		"consume": consumeLoop, "latency": latencyLoop, "commit": commitLoop, "ingest": ingestLoop, "restart": restart, "feed": feedLoop,
-		"app": runApp, "rmw": forwardLoop, "expire": expireWindows, "query": queryTopology, "many-keys": countManyKeys,
+		"app": runApp, "rmw": forwardLoop, "expire": expireWindows, "query": queryTopology, "many-keys": countManyKeys, "rebalance": rebalance,
+		"nexmark-load": loadNexmark, "nexmark": runNexmark,
 	}
 	var j job
 	if err := json.Unmarshal([]byte(args[1]), &j); err != nil {
@@ -99,17 +103,25 @@ func childCommand(ctx context.Context, role string, j job) (*exec.Cmd, error) {
 
 // work runs a child to its end and returns its sample.
 func work(ctx context.Context, role string, j job) (sample, error) {
-	var s sample
 	c, err := childCommand(ctx, role, j)
 	if err != nil {
-		return s, err
+		return sample{}, err
 	}
+	s, err := output(c)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", role, err)
+	}
+	return s, err
+}
+
+// output runs a program that prints its sample as one line of JSON.
+func output(c *exec.Cmd) (s sample, err error) {
 	out, err := c.Output()
 	if err != nil {
-		return s, fmt.Errorf("%s: %w", role, err)
+		return s, fmt.Errorf("%s: %w", filepath.Base(c.Path), err)
 	}
 	if err := json.Unmarshal(out, &s); err != nil {
-		return s, fmt.Errorf("%s printed %q: %w", role, out, err)
+		return s, fmt.Errorf("%s printed %q: %w", filepath.Base(c.Path), out, err)
 	}
 	return s, nil
 }

@@ -16,33 +16,42 @@ import (
 
 // P5 and P17: the same topologies in other frameworks.
 
-// framework runs a job in a program of its own and returns its sample.
-type framework func(ctx context.Context, j job) (sample, error)
+// framework makes the program that does a job and prints its sample; ours is childCommand. The others have one role for all that
+// is not "restart".
+type framework func(ctx context.Context, role string, j job) (*exec.Cmd, error)
 
-// kafkaStreams compiles the Java program into dir and returns what runs it.
-func kafkaStreams(ctx context.Context, dir string) (framework, error) {
+// kafkaStreams compiles the Java program and returns what runs it, and what removes it.
+func kafkaStreams(ctx context.Context) (in framework, remove func(), err error) {
 	const home = "bench/kafkastreams"
 	libs, err := kafkalab.Jars(ctx, home, "kafka-streams-"+kafkalab.Version+".jar")
 	if err == nil {
 		err = kafkalab.Require("javac", "default-jdk-headless")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("Kafka Streams: %w", err)
+		return nil, nil, fmt.Errorf("Kafka Streams: %w", err)
 	}
-	classes := filepath.Join(dir, "classes")
+	classes, err := os.MkdirTemp("", "leat-bench-java-")
+	if err != nil {
+		return nil, nil, err
+	}
+	remove = func() { os.RemoveAll(classes) }
 	if out, err := exec.CommandContext(ctx, "javac", "-cp", libs+"/*", "-d", classes, filepath.Join(home, "Bench.java")).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("javac: %w\n%s", err, out)
+		remove()
+		return nil, nil, fmt.Errorf("javac: %w\n%s", err, out)
 	}
-	return func(ctx context.Context, j job) (sample, error) {
-		return output(exec.CommandContext(ctx, "java", append([]string{"-Xmx2g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
-			"-cp", classes + ":" + libs + "/*", "Bench"}, javaArguments(j)...)...))
-	}, nil
+	return func(ctx context.Context, role string, j job) (*exec.Cmd, error) {
+		c := exec.CommandContext(ctx, "java", append([]string{"-Xmx2g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+			"-cp", classes + ":" + libs + "/*", "Bench"}, javaArguments(role, j)...)...)
+		c.Stderr = os.Stderr
+		return c, nil
+	}, remove, nil
 }
 
 // javaArguments is the job as the Java program reads it. The records of a stream join are those of both sides.
-func javaArguments(j job) []string {
-	return []string{"kind=" + j.Kind, "addr=" + j.Addr, "broker=" + strconv.Itoa(j.Broker), "topic=" + j.Topic, "other=" + j.Other, "out=" + j.Out,
-		"id=" + j.ID, "dir=" + j.Dir, "n=" + strconv.Itoa(j.N), "every=" + strconv.FormatInt(j.Every.Milliseconds(), 10)}
+func javaArguments(role string, j job) []string {
+	return []string{"role=" + role, "kind=" + j.Kind, "addr=" + j.Addr, "broker=" + strconv.Itoa(j.Broker), "topic=" + j.Topic, "other=" + j.Other, "out=" + j.Out,
+		"id=" + j.ID, "dir=" + j.Dir, "n=" + strconv.Itoa(j.N), "every=" + strconv.FormatInt(j.Every.Milliseconds(), 10),
+		"static=" + strconv.FormatBool(j.Static)}
 }
 
 // lovooGoka builds the program of the module bench/goka into dir and returns what runs it.
@@ -53,29 +62,18 @@ func lovooGoka(ctx context.Context, dir string) (framework, error) {
 	if out, err := c.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go build in bench/goka, which gets github.com/lovoo/goka by the Go module proxy: %w\n%s", err, out)
 	}
-	return func(ctx context.Context, j job) (sample, error) {
+	return func(ctx context.Context, _ string, j job) (*exec.Cmd, error) {
 		arg, err := json.Marshal(j)
 		if err != nil {
-			return sample{}, err
+			return nil, err
 		}
-		return output(exec.CommandContext(ctx, bin, string(arg)))
+		c := exec.CommandContext(ctx, bin, string(arg))
+		c.Stderr = os.Stderr
+		return c, nil
 	}, nil
 }
 
-// output runs a program that prints its sample.
-func output(c *exec.Cmd) (s sample, err error) {
-	c.Stderr = os.Stderr
-	out, err := c.Output()
-	if err != nil {
-		return s, fmt.Errorf("%s: %w", filepath.Base(c.Path), err)
-	}
-	if err := json.Unmarshal(out, &s); err != nil {
-		return s, fmt.Errorf("%s printed %q: %w", filepath.Base(c.Path), out, err)
-	}
-	return s, nil
-}
-
-// by makes a side that runs the job in another framework, or, without one, in ours. Its topics are deleted after it.
+// by makes a side that runs the job in a framework. Its topics are deleted after it.
 func (f *fixture) by(name string, in framework, j job) side {
 	return side{name, func(ctx context.Context, round int) (s sample, err error) {
 		f.runs++
@@ -90,27 +88,23 @@ func (f *fixture) by(name string, in framework, j job) side {
 		if err := createTopics(ctx, j.Addr, partitions, j.Out); err != nil {
 			return s, err
 		}
-		if in == nil {
-			j.Profile = f.profile(name, j)
-			s, err = work(ctx, "topology", j)
-		} else {
-			s, err = in(ctx, j)
+		j.Profile = f.profile(name, j)
+		c, err := in(ctx, "topology", j)
+		if err != nil {
+			return s, err
 		}
+		s, err = output(c)
 		return s, errors.Join(err, deleteTopics(ctx, j.Addr, j.ID))
 	}}
 }
 
 // P5: on an Apache Kafka node, and on our broker.
 func besideKafkaStreams(ctx context.Context, s settings) error {
-	dir, err := os.MkdirTemp("", "leat-bench-java-")
+	java, remove, err := kafkaStreams(ctx)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	java, err := kafkaStreams(ctx, dir)
-	if err != nil {
-		return err
-	}
+	defer remove()
 	for _, on := range []struct{ broker, suffix string }{{"kafka", ""}, {"leat", "-on-leat"}} {
 		s := s
 		s.broker = on.broker
@@ -146,7 +140,7 @@ func besideOn(ctx context.Context, s settings, java framework, suffix string) er
 		if c.kind == "stream-join" {
 			j.N = 2 * half
 		}
-		got, err := interleave(ctx, s.rounds, f.by("leat", nil, j), f.by("Kafka Streams", java, j))
+		got, err := interleave(ctx, s.rounds, f.by("leat", childCommand, j), f.by("Kafka Streams", java, j))
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.figure+suffix, err)
 		}
@@ -176,7 +170,7 @@ func besideGoka(ctx context.Context, s settings) error {
 	defer f.b.stop()
 	for _, kind := range []string{"stateless", "count"} {
 		j := job{Kind: kind, Topic: "in", Every: commitEvery, EOS: true, N: s.records}
-		if err := compare(ctx, "P17."+kind, ">= 4.0", s.rounds, f.by("leat", nil, j), f.by("goka", goka, j)); err != nil {
+		if err := compare(ctx, "P17."+kind, ">= 4.0", s.rounds, f.by("leat", childCommand, j), f.by("goka", goka, j)); err != nil {
 			return err
 		}
 	}

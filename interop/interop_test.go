@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 		serveSoakBroker(dir)
 		return
 	}
+	if dir := os.Getenv(queriedDirEnv); dir != "" { // an instance that can be killed
+		serveQueried(dir)
+	}
 	goleak.VerifyTestMain(m)
 }
 

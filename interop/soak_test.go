@@ -21,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/internal/txnclient"
 )
 
 const (
@@ -290,7 +291,7 @@ func (s *soak) transact(id string, patience time.Duration) {
 				line.arm(c, cancel)
 			}
 			if err == nil {
-				err = cl.EndTransaction(ctx, kgo.TransactionEndTry(commit))
+				err = txnclient.End(ctx, cl, kgo.TransactionEndTry(commit))
 			}
 			cancel()
 			if c != nil {

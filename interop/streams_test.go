@@ -19,7 +19,8 @@ func TestStreamsOnApacheKafka(t *testing.T) {
 	addr := apacheKafka(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout", "5m", "./streams/internal/session", "./streams")
+	c := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout", "5m",
+		"./internal/txnclient", "./streams/internal/session", "./streams")
 	c.Dir = ".."
 	c.Env = append(os.Environ(), "LEAT_TEST_BOOTSTRAP="+addr)
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGQUIT) } // a test that hangs says where

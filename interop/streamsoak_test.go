@@ -23,10 +23,11 @@ import (
 const (
 	// streamSoakTimeEnv is how long the streams soak churns, as a duration: 10s unless it is set.
 	streamSoakTimeEnv = "LEAT_STREAMS_SOAK"
+	// streamSoakKeysEnv is how many distinct keys it counts at least, however long that takes: 200,000 unless it is set.
+	streamSoakKeysEnv = "LEAT_STREAMS_SOAK_KEYS"
 
 	churnPartitions = 4
 	churnMemory     = 32 << 20
-	churnLeast      = 100_000 // distinct keys before the first measure, and after it
 )
 
 // churn is an application whose keys are ever new, on a broker in a process of its own.
@@ -63,6 +64,13 @@ func TestStreamsSoak(t *testing.T) {
 			t.Fatalf("%s: %v", streamSoakTimeEnv, err)
 		}
 	}
+	keys := int64(200_000)
+	if text := os.Getenv(streamSoakKeysEnv); text != "" {
+		var err error
+		if keys, err = strconv.ParseInt(text, 10, 64); err != nil {
+			t.Fatalf("%s: %v", streamSoakKeysEnv, err)
+		}
+	}
 	node := &soak{t: t, addr: freeAddr(t), dir: filepath.Join(t.TempDir(), "data")}
 	node.start()
 	t.Cleanup(func() { node.kill() })
@@ -75,10 +83,10 @@ func TestStreamsSoak(t *testing.T) {
 	defer load.Wait()
 	defer close(c.stop)
 
-	c.churnFor(app, length/3, churnLeast)
+	c.churnFor(app, length/3, keys/3)
 	before := c.measure(app)
 	t.Logf("after %d keys: %v", c.seen.Load(), before)
-	c.churnFor(app, length-length/3, c.seen.Load()+churnLeast)
+	c.churnFor(app, length-length/3, keys)
 	after := c.measure(app)
 	t.Logf("after %d keys: %v", c.seen.Load(), after)
 	// What may differ at two moments of the same churn: caches that fill, connections and compactions that come and go.
@@ -185,13 +193,16 @@ func (c *churn) produce() {
 	}
 }
 
-// churnFor adds and removes workers and an instance for so long, and until so many keys were counted.
+// churnFor adds and removes workers and an instance for so long, and until so many keys were counted in all.
 func (c *churn) churnFor(app *streams.App, length time.Duration, keys int64) {
 	c.t.Helper()
-	begun := time.Now()
+	begun, counted, progress := time.Now(), c.seen.Load(), time.Now()
+	calm := min(length/20, 5*time.Second) // a long run is to count, too, and not only to move tasks
 	for round := 0; time.Since(begun) < length || c.seen.Load() < keys; round++ {
-		if time.Since(begun) > length+5*time.Minute {
-			c.t.Fatalf("%d keys were counted after %v, want %d", c.seen.Load(), time.Since(begun), keys)
+		if n := c.seen.Load(); n > counted {
+			counted, progress = n, time.Now()
+		} else if time.Since(progress) > 2*time.Minute {
+			c.t.Fatalf("%d keys were counted after %v, and none for %v", n, time.Since(begun), time.Since(progress))
 		}
 		switch round % 2 {
 		case 0:
@@ -209,6 +220,7 @@ func (c *churn) churnFor(app *streams.App, length time.Duration, keys int64) {
 			<-time.After(500 * time.Millisecond)
 			end()
 		}
+		<-time.After(calm)
 	}
 }
 

@@ -8,6 +8,8 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicLong;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.utils.Bytes;
@@ -26,6 +28,7 @@ import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.StreamJoined;
 import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.kstream.WindowedSerdes;
+import org.apache.kafka.streams.processor.StateRestoreListener;
 import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.WindowStore;
 
@@ -98,6 +101,12 @@ public final class Bench {
     return 0;
   }
 
+  /** How long it took from the start of this process until now, and how many changelog records were replayed meanwhile. */
+  static String startSample(long replayed) {
+    long millis = System.currentTimeMillis() - ManagementFactory.getRuntimeMXBean().getStartTime();
+    return String.format(Locale.ROOT, "{\"Rate\":%f,\"P50\":%d,\"Extra\":%d}", replayed * 1e3 / millis, millis * 1000, replayed);
+  }
+
   static byte[] halves(byte[] a, byte[] b) {
     byte[] out = new byte[a.length / 2 + b.length / 2];
     System.arraycopy(a, 0, out, 0, a.length / 2);
@@ -145,6 +154,7 @@ public final class Bench {
     p.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, "1");
     p.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, "1");
     p.put("auto.offset.reset", "earliest");
+    if (job.get("static").equals("true")) p.put("group.instance.id", job.get("id"));
     return p;
   }
 
@@ -154,9 +164,17 @@ public final class Bench {
       String[] kv = a.split("=", 2);
       job.put(kv[0], kv[1]);
     }
-    Probe probe = new Probe(Long.parseLong(job.get("n")), job.get("broker"));
+    boolean restart = job.get("role").equals("restart"), app = job.get("role").equals("app");
+    Probe probe = new Probe(restart ? 1 : app ? Long.MAX_VALUE : Long.parseLong(job.get("n")), job.get("broker"));
     KafkaStreams streams = new KafkaStreams(topology(job, probe), config(job));
+    AtomicLong replayed = new AtomicLong();
+    streams.setGlobalStateRestoreListener(new StateRestoreListener() {
+      @Override public void onRestoreStart(TopicPartition p, String store, long from, long to) {}
+      @Override public void onBatchRestored(TopicPartition p, String store, long end, long n) { replayed.addAndGet(n); }
+      @Override public void onRestoreEnd(TopicPartition p, String store, long total) {}
+    });
     streams.setStateListener((now, before) -> {
+      if (app && now == KafkaStreams.State.RUNNING) System.out.println("ready");
       if (now == KafkaStreams.State.ERROR) {
         System.err.println("Kafka Streams has failed");
         Runtime.getRuntime().halt(1);
@@ -164,7 +182,7 @@ public final class Bench {
     });
     streams.start();
     probe.done.await();
-    String sample = probe.sample();
+    String sample = restart ? startSample(replayed.get()) : probe.sample();
     streams.close(Duration.ofSeconds(60));
     System.out.println(sample);
   }
