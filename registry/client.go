@@ -90,44 +90,29 @@ func (c *Client) Lookup(ctx context.Context, subject string, d Definition) (Sche
 func (c *Client) schema(ctx context.Context, op, subject string, d Definition,
 	ask func(Backend, context.Context, string, Definition) (Schema, error)) (Schema, error) {
 	k := op + "\x00" + subject + "\x00" + d.key()
-	c.mu.Lock()
-	if s, ok := c.mu.ids[k]; ok {
-		c.mu.Unlock()
-		return s, nil
-	}
-	c.mu.Unlock()
-	return share(ctx, c, k, func(b Backend) (Schema, error) { return ask(b, ctx, subject, d) }, func(s Schema) { c.keepLocked(k, s) })
+	return share(ctx, c, c.known(k), func(b Backend) (Schema, error) { return ask(b, ctx, subject, d) })
 }
 
 // SchemaByID implements [Backend]. An id that does not exist is asked for again after two seconds.
 func (c *Client) SchemaByID(ctx context.Context, id int) (Definition, error) {
-	c.mu.Lock()
-	if d, ok := c.mu.byID[id]; ok {
-		c.mu.Unlock()
-		return d, nil
-	}
-	until, miss := c.mu.missing[id]
-	c.mu.Unlock()
-	if miss && time.Now().Before(until) {
-		return Definition{}, fail(codeSchemaNotFound, "Schema %d not found", id)
-	}
-	d, err := share(ctx, c, "i"+strconv.Itoa(id), func(b Backend) (Definition, error) { return b.SchemaByID(ctx, id) }, func(d Definition) {
-		if len(c.mu.byID) >= maxCached {
-			clear(c.mu.byID)
-		}
-		c.mu.byID[id] = d
-	})
-	if errors.Is(err, ErrSchemaNotFound) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if len(c.mu.missing) >= maxCached {
-			clear(c.mu.missing)
-		}
-		if c.mu.missing != nil {
-			c.mu.missing[id] = time.Now().Add(missTTL)
-		}
-	}
-	return d, err
+	return share(ctx, c, cached[Definition]{
+		key: "i" + strconv.Itoa(id),
+		find: func() (Definition, error, bool) {
+			d, ok := c.mu.byID[id]
+			if until, miss := c.mu.missing[id]; !ok && miss && time.Now().Before(until) {
+				return d, fail(codeSchemaNotFound, "Schema %d not found", id), true
+			}
+			return d, nil, ok
+		},
+		keep: func(d Definition, err error) {
+			switch {
+			case err == nil:
+				keep(c.mu.byID, id, d)
+			case errors.Is(err, ErrSchemaNotFound):
+				keep(c.mu.missing, id, time.Now().Add(missTTL))
+			}
+		},
+	}, func(b Backend) (Definition, error) { return b.SchemaByID(ctx, id) })
 }
 
 // SchemaByGUID finds a definition by its content identifier. The backend must be one of this package's, or have the same
@@ -154,28 +139,38 @@ type guidBackend interface {
 }
 
 func guidCall[T any](ctx context.Context, c *Client, key string, ask func(guidBackend) (Schema, error), of func(Schema) T) (T, error) {
-	c.mu.Lock()
-	s, ok := c.mu.ids[key]
-	c.mu.Unlock()
-	if ok {
-		return of(s), nil
-	}
-	s, err := share(ctx, c, key, func(b Backend) (Schema, error) {
+	s, err := share(ctx, c, c.known(key), func(b Backend) (Schema, error) {
 		g, ok := b.(guidBackend)
 		if !ok {
 			return Schema{}, fmt.Errorf("registry: %T knows no GUIDs: name schemas by their ids", b)
 		}
 		return ask(g)
-	}, func(s Schema) { c.keepLocked(key, s) })
+	})
 	return of(s), err
 }
 
-// keepLocked keeps an answer that does not change.
-func (c *Client) keepLocked(key string, s Schema) {
-	if len(c.mu.ids) >= maxCached {
-		clear(c.mu.ids)
+// known is the answer of the registry to a question by key, which never changes.
+func (c *Client) known(key string) cached[Schema] {
+	return cached[Schema]{
+		key: key,
+		find: func() (Schema, error, bool) {
+			s, ok := c.mu.ids[key]
+			return s, nil, ok
+		},
+		keep: func(s Schema, err error) {
+			if err == nil {
+				keep(c.mu.ids, key, s)
+			}
+		},
 	}
-	c.mu.ids[key] = s
+}
+
+// keep stores v in a map that holds maxCached answers and is emptied when it is full.
+func keep[K comparable, V any](m map[K]V, k K, v V) {
+	if len(m) >= maxCached {
+		clear(m)
+	}
+	m[k] = v
 }
 
 // SchemaByVersion implements [Backend]. It is not cached: the latest version changes.
@@ -187,30 +182,39 @@ func (c *Client) SchemaByVersion(ctx context.Context, subject string, version in
 	return b.SchemaByVersion(ctx, subject, version)
 }
 
-// share makes one of the goroutines that ask for key do so, and the others wait for its answer. keep is called under the
-// lock with an answer that is to be cached. If the one that asked gave up, because its own ctx ended, another asks.
-func share[T any](ctx context.Context, c *Client, key string, ask func(Backend) (T, error), keep func(T)) (T, error) {
+// cached is where the answer to one question is kept. Both functions are called under the client's lock.
+type cached[T any] struct {
+	key  string                  // of the question
+	find func() (T, error, bool) // false if the registry must be asked
+	keep func(T, error)
+}
+
+// share returns the answer that is kept. If there is none, one of the goroutines that want it asks, and the others wait
+// for what it gets. If the one that asked gave up, because its own ctx ended, another asks.
+func share[T any](ctx context.Context, c *Client, a cached[T], ask func(Backend) (T, error)) (T, error) {
 	var zero T
 	for {
 		c.mu.Lock()
+		if v, err, ok := a.find(); ok {
+			c.mu.Unlock()
+			return v, err
+		}
 		b, epoch := c.mu.backend, c.epoch.Load()
 		if b == nil {
 			c.mu.Unlock()
 			return zero, ErrNotBound
 		}
-		f := c.mu.flights[key]
+		f := c.mu.flights[a.key]
 		if f == nil {
 			f = &flight{done: make(chan struct{})}
-			c.mu.flights[key] = f
+			c.mu.flights[a.key] = f
 			c.mu.Unlock()
 			v, err := ask(b)
 			f.result, f.err = v, err
 			c.mu.Lock()
 			if c.epoch.Load() == epoch {
-				delete(c.mu.flights, key)
-				if err == nil {
-					keep(v)
-				}
+				delete(c.mu.flights, a.key)
+				a.keep(v, err)
 			}
 			c.mu.Unlock()
 			close(f.done)

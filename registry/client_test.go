@@ -79,6 +79,35 @@ func TestClientSharesRequests(t *testing.T) {
 	})
 }
 
+// TestClientAsksOnce has an answer come just as others look for it: who finds nothing kept must not find no request either.
+func TestClientAsksOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // a miss is forgotten after a while, which must not pass here
+		s := &stub{byID: func(_ context.Context, id int) (Definition, error) {
+			if id%2 == 0 {
+				return Definition{Text: `"int"`}, nil
+			}
+			return Definition{}, fail(codeSchemaNotFound, "Schema %d not found", id)
+		}}
+		var c Client
+		c.Bind(s)
+		const ids = maxCached / 2
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for id := range ids {
+					if _, err := c.SchemaByID(t.Context(), id); (err == nil) != (id%2 == 0) {
+						t.Errorf("id %d: error %v", id, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if n := s.calls.Load(); n != ids {
+			t.Errorf("asked %d times for %d schemas", n, ids)
+		}
+	})
+}
+
 func TestClientRemembersMisses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stub{byID: func(context.Context, int) (Definition, error) {
