@@ -1,14 +1,11 @@
 package broker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,73 +15,7 @@ import (
 	"github.com/leatstream/leat/broker/internal/journal"
 	"github.com/leatstream/leat/broker/internal/log"
 	"github.com/leatstream/leat/broker/internal/meta"
-	"github.com/leatstream/leat/broker/internal/record"
 )
-
-// topic is a topic with its open partitions. It never changes; a changed topic is a new value in the table.
-type topic struct {
-	meta.Topic
-	parts []*log.Log
-}
-
-// partition returns a partition's log.
-func (t *topic) partition(p int32) (*log.Log, bool) {
-	if t == nil || p < 0 || int(p) >= len(t.parts) {
-		return nil, false
-	}
-	return t.parts[p], true
-}
-
-// topicTable is all topics. Readers load it from an atomic pointer and never lock; each change publishes a new table.
-type topicTable struct {
-	byName     map[string]*topic
-	byID       map[meta.ID]*topic
-	partitions int
-}
-
-// with returns the table with t put in place of what has its name.
-func (tt *topicTable) with(t *topic) *topicTable {
-	n := tt.without(t.Name)
-	n.byName[t.Name], n.byID[t.ID] = t, t
-	n.partitions += len(t.parts)
-	return n
-}
-
-// without returns the table without the topic of that name.
-func (tt *topicTable) without(name string) *topicTable {
-	n := &topicTable{maps.Clone(tt.byName), maps.Clone(tt.byID), tt.partitions}
-	if old := n.byName[name]; old != nil {
-		delete(n.byName, name)
-		delete(n.byID, old.ID)
-		n.partitions -= len(old.parts)
-	}
-	return n
-}
-
-// topic finds a topic by name; nil if there is none.
-func (b *Broker) topic(name string) *topic { return b.topics.Load().byName[name] }
-
-// topicByID finds a topic by id; nil if there is none.
-func (b *Broker) topicByID(id [16]byte) *topic { return b.topics.Load().byID[id] }
-
-// partition returns the log of a partition.
-func (b *Broker) partition(name string, p int32) (*log.Log, bool) { return b.topic(name).partition(p) }
-
-// topicID returns the id of a topic.
-func (b *Broker) topicID(name string) (id [16]byte, ok bool) {
-	if t := b.topic(name); t != nil {
-		return t.ID, true
-	}
-	return id, false
-}
-
-// topicName returns the name of a topic.
-func (b *Broker) topicName(id [16]byte) (string, bool) {
-	if t := b.topicByID(id); t != nil {
-		return t.Name, true
-	}
-	return "", false
-}
 
 // metadataTopic holds the metadata journal. Its id is fixed: the journal is what remembers the others.
 const metadataTopic = "__leat_metadata"
@@ -159,110 +90,6 @@ func (b *Broker) closeTopics() error {
 		err = errors.Join(err, t.parts[0].Close())
 	}
 	return err
-}
-
-func (b *Broker) partitionDir(name string, p int32) string {
-	return filepath.Join(b.cfg.Dir, name+"-"+strconv.Itoa(int(p)))
-}
-
-// openLog opens a partition's log, at a start those that were there before.
-func (b *Broker) openLog(m meta.Topic, p int32, start bool) (*log.Log, error) {
-	cfg := b.logConfig(m, p)
-	if start {
-		cfg.Generation, cfg.EntrySynced = b.generation, true
-	}
-	l, err := log.Open(b.cfg.FS, b.partitionDir(m.Name, p), cfg, b.syncer)
-	if err != nil {
-		return nil, b.advise(fmt.Errorf("open partition %s-%d: %w", m.Name, p, err), m.Name, p)
-	}
-	return l, nil
-}
-
-// logConfig is what a topic's configuration says to one of its logs.
-func (b *Broker) logConfig(m meta.Topic, p int32) log.Config {
-	s := b.settings(m)
-	codec, recode := storedCodec(s.Text("compression.type"))
-	return log.Config{
-		Recode: recode, Codec: codec,
-		Name:         m.Name + "-" + strconv.Itoa(int(p)),
-		TopicID:      m.ID,
-		MaxProducers: b.cfg.Limits.PartitionProducers, MaxDecompressedBytes: b.cfg.Limits.DecompressedBytes,
-		SegmentBytes:       cmp.Or(s.Long("internal.segment.bytes"), s.Long("segment.bytes")),
-		SegmentAge:         milliseconds(s.Long("segment.ms")),
-		IndexIntervalBytes: int(s.Long("index.interval.bytes")),
-		MaxBatchBytes:      int(s.Long("max.message.bytes")),
-		Flush:              b.cfg.Flush.policy(),
-		Whole:              m.Internal && b.cfg.Flush == FlushAlways,
-		Serial:             m.Name == metadataTopic && b.cfg.Flush == FlushAlways,
-		Preallocate:        s.Text("preallocate") == "true",
-		LogAppendTime:      s.Text("message.timestamp.type") == "LogAppendTime",
-		MaxTimestampAhead:  milliseconds(s.Long("message.timestamp.after.max.ms")),
-		MaxTimestampBehind: milliseconds(s.Long("message.timestamp.before.max.ms")),
-		Compact:            s.Has("cleanup.policy", "compact"),
-		Delete:             s.Has("cleanup.policy", "delete"),
-		MinDirtyRatio:      dirtyRatio(s),
-		MinCompactionLag:   milliseconds(s.Long("min.compaction.lag.ms")),
-		MaxCompactionLag:   milliseconds(s.Long("max.compaction.lag.ms")),
-		TombstoneRetention: max(milliseconds(s.Long("delete.retention.ms")), 1),
-		RetentionBytes:     s.Long("retention.bytes"),
-		RetentionAge:       milliseconds(s.Long("retention.ms")),
-		ProducerExpiry:     b.current().ProducerIDExpiration,
-		CheckRecord:        b.recordCheck(m.Name, s.Text("leat.key.schema.validation") == "true", s.Text("leat.value.schema.validation") == "true"),
-		Logger:             b.logger,
-	}
-}
-
-// storedCodec is the codec that compression.type names; false for producer, which keeps what each batch came in.
-func storedCodec(name string) (record.Codec, bool) {
-	switch name {
-	case "uncompressed":
-		return record.None, true
-	case "gzip":
-		return record.Gzip, true
-	case "snappy":
-		return record.Snappy, true
-	case "lz4":
-		return record.LZ4, true
-	case "zstd":
-		return record.Zstd, true
-	}
-	return record.None, false
-}
-
-// dirtyRatio is min.cleanable.dirty.ratio; 0, which is Kafka's word for always, is negative to a log.
-func dirtyRatio(s meta.Settings) float64 {
-	r, err := strconv.ParseFloat(s.Text("min.cleanable.dirty.ratio"), 64)
-	if err == nil && r <= 0 {
-		return -1
-	}
-	return r
-}
-
-// milliseconds converts a configured time; what is too long for a Duration is for ever.
-func milliseconds(ms int64) time.Duration {
-	const longest = int64(1<<63-1) / int64(time.Millisecond)
-	if ms < 0 {
-		return -1
-	}
-	return time.Duration(min(ms, longest)) * time.Millisecond
-}
-
-// settings are a topic's configurations over the broker's.
-func (b *Broker) settings(m meta.Topic) meta.Settings {
-	s := meta.Settings(maps.Clone(b.cfg.TopicDefaults))
-	if s == nil {
-		s = meta.Settings{}
-	}
-	if b.meta != nil { // nil while the journal itself is opened
-		dynamic := b.meta.BrokerConfigs()
-		for _, d := range meta.Definitions() {
-			if v, ok := dynamic[d.Broker]; ok {
-				s[d.Name] = v
-			}
-		}
-	}
-	maps.Copy(s, m.Configs)
-	return s
 }
 
 // createTopic makes a topic with m's name, partitions and configs, which have been checked. Errors are apiErrors.
