@@ -229,13 +229,15 @@ func (s *Session) settle(ctx context.Context) error {
 		_, _, err := s.cl.ProducerID(ctx)
 		return err
 	})
-	if !s.txnal && errors.Is(err, kerr.ClusterAuthorizationFailed) {
+	switch {
+	case err == nil:
+		return nil
+	case s.txnal:
+		return fmt.Errorf("get the producer id of %q, and settle its transactions: %w", s.cfg.TransactionalID, err)
+	case errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return nil // who only reads may do without; else the first record tells
 	}
-	if err != nil {
-		return fmt.Errorf("get the producer id of %q, and settle its transactions: %w", s.cfg.TransactionalID, err)
-	}
-	return nil
+	return fmt.Errorf("get a producer id: %w", err)
 }
 
 // Client is the client below, for requests that the session does not make itself. It is not to be closed, nor to be used
