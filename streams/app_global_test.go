@@ -239,11 +239,15 @@ func TestAGlobalTablesTopicIsMadeAnew(t *testing.T) {
 func TestRecordsWaitWhileAGlobalTableIsLoadedAnew(t *testing.T) {
 	t.Parallel()
 	onOurs(t, func(t *testing.T, b *bench) {
-		entered, release := make(chan struct{}), make(chan struct{})
-		var once sync.Once
+		held, resume, entered, release := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+		hold, enter := sync.OnceFunc(func() { close(held) }), sync.OnceFunc(func() { close(entered) })
 		slow := serde.Of("text", func(dst []byte, v string) ([]byte, error) { return append(dst, v...), nil }, func(data []byte) (string, error) {
-			if string(data) == "anew" {
-				once.Do(func() { close(entered) })
+			switch string(data) {
+			case "hold":
+				hold()
+				<-resume
+			case "anew":
+				enter()
 				<-release
 			}
 			return string(data), nil
@@ -266,9 +270,12 @@ func TestRecordsWaitWhileAGlobalTableIsLoadedAnew(t *testing.T) {
 		if got := g.results(1); got["a"] != "1=first" {
 			t.Fatal(got)
 		}
+		g.put(g.names, "2", "hold") // or the new topic could be loaded while nothing is in it yet
+		<-held
 		b.delete(g.names)
 		b.create(1, g.names)
 		g.put(g.names, "1", "anew")
+		close(resume)
 		<-entered
 		g.put(g.in, "b", "1")
 		<-time.After(200 * time.Millisecond) // in which it would be joined with nothing, were it processed
