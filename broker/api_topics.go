@@ -211,10 +211,7 @@ func serveCreatePartitions(b *Broker, c *conn, r *request) (response, error) {
 	resp := kmsg.NewPtrCreatePartitionsResponse()
 	for rt, err := range eachOnce(req.Topics, func(t *kmsg.CreatePartitionsRequestTopic) string { return t.Topic }) {
 		if err == nil {
-			err = b.mayGrow(rt)
-		}
-		if err == nil && !req.ValidateOnly {
-			err = b.growTopic(rt.Topic, rt.Count)
+			err = b.growTopic(rt, req.ValidateOnly)
 		}
 		ct := kmsg.NewCreatePartitionsResponseTopic()
 		ct.Topic, ct.ErrorCode, ct.ErrorMessage = rt.Topic, errorCode(err), errorText(err)
@@ -223,8 +220,8 @@ func serveCreatePartitions(b *Broker, c *conn, r *request) (response, error) {
 	return answer(resp), nil
 }
 
-func (b *Broker) mayGrow(rt *kmsg.CreatePartitionsRequestTopic) error {
-	t := b.topic(rt.Topic)
+// mayGrow checks a request for more partitions of t, nil if it is not there.
+func mayGrow(t *topic, rt *kmsg.CreatePartitionsRequestTopic) error {
 	switch {
 	case t == nil:
 		return kerr.UnknownTopicOrPartition

@@ -59,7 +59,7 @@ func TestConsumerGroupClients(t *testing.T) {
 			produceEach(t, b, "t", 6, 60, 60)
 			eventually(t, "120 records", func() bool { return got.distinct() == 120 })
 			join()
-			if err := b.growTopic("t", 8); err != nil {
+			if err := b.growTopic(&kmsg.CreatePartitionsRequestTopic{Topic: "t", Count: 8}, false); err != nil {
 				t.Fatal(err)
 			}
 			produceEach(t, b, "t", 8, 120, 80)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/leatstream/leat/broker/internal/journal"
@@ -241,19 +242,20 @@ func (b *Broker) finishDelete(m meta.Topic) error {
 	return b.meta.Forget(m.Name)
 }
 
-// growTopic grows a topic to count partitions.
-func (b *Broker) growTopic(name string, count int32) error {
+// growTopic checks a request for more partitions and, unless that is all, makes them. Both with nobody beside it: of two that
+// are under way at once, the one for fewer would take away what the other has got.
+func (b *Broker) growTopic(rt *kmsg.CreatePartitionsRequestTopic, validateOnly bool) error {
 	b.changes.Lock()
 	defer b.changes.Unlock()
 	table := b.topics.Load()
-	old := table.byName[name]
-	if old == nil {
-		return kerr.UnknownTopicOrPartition
+	old := table.byName[rt.Topic]
+	if err := mayGrow(old, rt); err != nil || validateOnly {
+		return err
 	}
-	if table.partitions+int(count-old.Partitions) > b.cfg.MaxPartitions {
-		return refuse(kerr.PolicyViolation, "%d partitions would exceed the limit of %d", count, b.cfg.MaxPartitions)
+	if table.partitions+int(rt.Count-old.Partitions) > b.cfg.MaxPartitions {
+		return refuse(kerr.PolicyViolation, "%d partitions would exceed the limit of %d", rt.Count, b.cfg.MaxPartitions)
 	}
-	m, err := b.meta.Update(name, func(m *meta.Topic) error { m.Partitions = count; return nil })
+	m, err := b.meta.Update(rt.Topic, func(m *meta.Topic) error { m.Partitions = rt.Count; return nil })
 	if err != nil {
 		return err
 	}

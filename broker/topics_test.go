@@ -64,7 +64,7 @@ func (a *admin) step(r *rand.Rand) error {
 		}
 	case op == 1:
 		m.partitions++
-		err = a.b.growTopic(name, m.partitions)
+		err = a.b.growTopic(&kmsg.CreatePartitionsRequestTopic{Topic: name, Count: m.partitions}, false)
 	case op == 2:
 		m.retention = fmt.Sprint(1 + r.IntN(1e6))
 		err = a.b.setConfigs(name, map[string]string{"retention.ms": m.retention})
