@@ -180,10 +180,9 @@ func serveDeleteTopics(b *Broker, c *conn, r *request) (response, error) {
 			dt.TopicID, _ = b.topicID(*rt.Topic)
 			err = b.deleteTopic(*rt.Topic)
 		default:
-			name, ok := b.topicName(rt.TopicID)
-			if err = kerr.UnknownTopicID; ok {
+			var name string
+			if name, err = b.deleteTopicByID(rt.TopicID); name != "" {
 				dt.Topic = kmsg.StringPtr(name)
-				err = b.deleteTopic(name)
 			}
 		}
 		dt.ErrorCode, dt.ErrorMessage = errorCode(err), errorText(err)

@@ -1,12 +1,19 @@
 package broker
 
 import (
+	"errors"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatstream/leat/broker/internal/meta"
+	"github.com/leatstream/leat/internal/vfs"
 )
 
 // racing has all of steps wait for their turn to change topics, in this order, before the first of them has it: what they look at
@@ -41,5 +48,79 @@ func TestPartitionsAreAskedForAtOnce(t *testing.T) {
 	}
 	if n := len(b.topic("t").parts); n != 10 {
 		t.Errorf("%d partitions, want the 10 that were acknowledged", n)
+	}
+}
+
+// Whoever deletes a topic by its id means no other topic, whatever its name.
+func TestTopicDeletedByIDIsMadeAnewMeanwhile(t *testing.T) {
+	b := start(t, nil)
+	createTopic(t, b, "t", 1)
+	id, _ := b.topicID("t")
+	r := dialRaw(t, b)
+	var answer kmsg.DeleteTopicsResponseTopic
+	racing(b, func() {
+		if err := b.deleteTopic("t"); err != nil {
+			t.Error(err)
+		}
+	}, func() {
+		if _, err := b.createTopic(meta.Topic{Name: "t", Partitions: 1}); err != nil {
+			t.Error(err)
+		}
+	}, func() {
+		req := kmsg.NewPtrDeleteTopicsRequest()
+		req.Topics = []kmsg.DeleteTopicsRequestTopic{{TopicID: id}}
+		answer = do[*kmsg.DeleteTopicsResponse](r, req, 6).Topics[0]
+	})
+	if answer.ErrorCode != kerr.UnknownTopicID.Code || answer.Topic != nil {
+		t.Errorf("answered %v, topic %v", kerr.ErrorForCode(answer.ErrorCode), answer.Topic)
+	}
+	if b.topic("t") == nil {
+		t.Error("the new topic was deleted")
+	}
+}
+
+// Offsets that are committed for a topic go before its name can be another's, and also where its files cannot.
+func TestOffsetsGoWithTheirTopicBeforeItIsMadeAnew(t *testing.T) {
+	fsys := &vfs.Faulty{FS: vfs.NewMem()}
+	b := startWith(t, Config{Dir: "/data", FS: fsys})
+	cl := kadm.NewClient(newClient(t, inProcessOpts(b)))
+	for _, topic := range []string{"whole", "stuck"} {
+		createTopic(t, b, topic, 1)
+		offsets := kadm.Offsets{}
+		offsets.AddOffset(topic, 0, 7, -1)
+		if err := cl.CommitAllOffsets(t.Context(), "g", offsets); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var free atomic.Int32
+	fsys.Fail(func(op vfs.Op, name string) error {
+		if op == vfs.OpWrite && strings.Contains(name, offsetsTopic) && b.changes.TryLock() {
+			b.changes.Unlock()
+			free.Add(1)
+		}
+		return nil
+	})
+	if err := b.deleteTopic("whole"); err != nil {
+		t.Fatal(err)
+	}
+	if free.Load() > 0 {
+		t.Error("its offsets are deleted when another topic of its name may have some")
+	}
+	fsys.Fail(func(op vfs.Op, name string) error {
+		if op == vfs.OpSyncDir && name == "/data" {
+			return errors.New("device is busy")
+		}
+		return nil
+	})
+	if err := b.deleteTopic("stuck"); err == nil {
+		t.Error("a topic whose directory could not be synced is deleted without a word")
+	}
+	fsys.Fail(nil)
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Group, req.Topics = "g", []kmsg.OffsetFetchRequestTopic{{Topic: "whole", Partitions: []int32{0}}, {Topic: "stuck", Partitions: []int32{0}}}
+	for _, topic := range do[*kmsg.OffsetFetchResponse](dialRaw(t, b), req, 5).Topics {
+		if at := topic.Partitions[0].Offset; at != -1 {
+			t.Errorf("offset %d of topic %s, which is gone", at, topic.Topic)
+		}
 	}
 }

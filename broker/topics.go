@@ -192,41 +192,51 @@ func (b *Broker) setAside(m meta.Topic, p int32) error {
 
 // deleteTopic removes a topic with its files. The journal says so first: a crash in between is finished at the next start.
 func (b *Broker) deleteTopic(name string) error {
-	t, err := b.unlinkTopic(name)
-	if err != nil {
-		return err
-	}
-	b.topicDeleted(t.Name)
-	b.logger.Info("topic deleted", "topic", t.Name, "id", t.ID.String())
-	return nil
-}
-
-func (b *Broker) unlinkTopic(name string) (*topic, error) {
 	b.changes.Lock()
 	defer b.changes.Unlock()
 	t := b.topic(name)
 	if t == nil {
-		return nil, kerr.UnknownTopicOrPartition
+		return kerr.UnknownTopicOrPartition
 	}
+	return b.deleteLocked(t)
+}
+
+// deleteTopicByID is deleteTopic for who knows the id: the topic that has its name by now may be another one.
+func (b *Broker) deleteTopicByID(id meta.ID) (name string, err error) {
+	b.changes.Lock()
+	defer b.changes.Unlock()
+	t := b.topicByID(id)
+	if t == nil {
+		return "", kerr.UnknownTopicID
+	}
+	return t.Name, b.deleteLocked(t)
+}
+
+func (b *Broker) deleteLocked(t *topic) error {
+	name := t.Name
 	if t.Internal {
-		return nil, refuse(kerr.InvalidRequest, "topic %s is internal and cannot be deleted", name)
+		return refuse(kerr.InvalidRequest, "topic %s is internal and cannot be deleted", name)
 	}
 	if _, err := b.meta.Update(name, func(m *meta.Topic) error { m.Deleting = true; return nil }); err != nil {
-		return nil, err
+		return err
 	}
 	b.topics.Store(b.topics.Load().without(name))
+	b.logger.Info("topic deleted", "topic", name, "id", t.ID.String())
+	// Last, since a disk that was full has space then, and before the name is free: what is committed for the next topic of
+	// that name is to stay.
+	defer b.topicDeleted(name)
 	for _, l := range t.parts {
 		if err := l.Delete(); err != nil {
 			// The topic is gone for clients; what is left of it goes at the next start.
 			b.logger.Error("files of a deleted topic remain; the next start removes them", "topic", name, "err", err)
-			return t, nil
+			return nil
 		}
 	}
 	// Else a power cut could bring the directories back, in the way of a new topic of that name.
 	if err := b.cfg.FS.SyncDir(b.cfg.Dir); err != nil {
-		return t, err
+		return err
 	}
-	return t, b.meta.Forget(name)
+	return b.meta.Forget(name)
 }
 
 // finishDelete removes what is left of a topic whose deletion was interrupted.
