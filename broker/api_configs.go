@@ -239,8 +239,11 @@ func serveIncrementalAlterConfigs(b *Broker, c *conn, r *request) (response, err
 	return answer(resp), nil
 }
 
-// alterResource changes the configurations of a topic, the broker or a group, all steps or none.
+// alterResource changes the configurations of a topic, the broker or a group, all steps or none. Nobody changes others beside it:
+// what is set is made of what was, and would take their changes back.
 func (b *Broker) alterResource(t kmsg.ConfigResourceType, name string, steps []configChange, replace, validateOnly bool) error {
+	b.changes.Lock()
+	defer b.changes.Unlock()
 	entries, err := b.describeResource(t, name)
 	if err != nil {
 		return err
@@ -291,11 +294,11 @@ func (b *Broker) alterResource(t kmsg.ConfigResourceType, name string, steps []c
 	case validateOnly:
 		return nil
 	case t == kmsg.ConfigResourceTypeTopic:
-		return b.setConfigs(name, set)
+		return b.setConfigsLocked(name, set)
 	case t == kmsg.ConfigResourceTypeGroupConfig:
 		return b.setGroupConfigs(name, set)
 	}
-	return b.setBrokerConfigs(set)
+	return b.setBrokerConfigsLocked(set)
 }
 
 // applyStep makes one step on set.
@@ -366,10 +369,8 @@ func changeList(list, elements string, add bool) string {
 	return strings.Join(have, ",")
 }
 
-// setBrokerConfigs replaces what is configured on the broker and tells every log.
-func (b *Broker) setBrokerConfigs(configs map[string]string) error {
-	b.changes.Lock()
-	defer b.changes.Unlock()
+// setBrokerConfigsLocked replaces what is configured on the broker and tells every log.
+func (b *Broker) setBrokerConfigsLocked(configs map[string]string) error {
 	if err := b.meta.SetBrokerConfigs(maps.Clone(configs)); err != nil {
 		return err
 	}

@@ -43,6 +43,13 @@ func startWith(t testing.TB, cfg Config) *Broker {
 	return b
 }
 
+// setConfigs replaces what is configured on a topic.
+func (b *Broker) setConfigs(name string, configs map[string]string) error {
+	b.changes.Lock()
+	defer b.changes.Unlock()
+	return b.setConfigsLocked(name, configs)
+}
+
 type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {

@@ -51,6 +51,37 @@ func TestPartitionsAreAskedForAtOnce(t *testing.T) {
 	}
 }
 
+// Of changes of one topic's, the broker's and a group's configurations that come at once, all that are acknowledged are in force.
+func TestConfigurationsAreChangedAtOnce(t *testing.T) {
+	b := start(t, nil)
+	createTopic(t, b, "t", 1)
+	set := func(kind kmsg.ConfigResourceType, name, key, value string) func() {
+		r := dialRaw(t, b)
+		return func() {
+			req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+			req.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: kind, ResourceName: name, Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{
+				{Name: key, Value: &value},
+			}}}
+			if code := do[*kmsg.IncrementalAlterConfigsResponse](r, req, 1).Resources[0].ErrorCode; code != 0 {
+				t.Errorf("%s=%s: %v", key, value, kerr.ErrorForCode(code))
+			}
+		}
+	}
+	topic, own, group := kmsg.ConfigResourceTypeTopic, kmsg.ConfigResourceTypeBroker, kmsg.ConfigResourceTypeGroupConfig
+	racing(b,
+		set(topic, "t", "retention.ms", "1234"), set(topic, "t", "segment.ms", "5678"),
+		set(own, "", "log.retention.ms", "4321"), set(own, "", "log.cleaner.backoff.ms", "8765"),
+		set(group, "g", groupSession, "40000"), set(group, "g", groupHeartbeat, "4000"))
+	for _, got := range []struct {
+		of   string
+		have map[string]string
+	}{{"the topic", b.topic("t").Configs}, {"the broker", b.meta.BrokerConfigs()}, {"the group", b.groupOverrides("g")}} {
+		if len(got.have) != 2 {
+			t.Errorf("%s has %v, want both that were set", got.of, got.have)
+		}
+	}
+}
+
 // Whoever deletes a topic by its id means no other topic, whatever its name.
 func TestTopicDeletedByIDIsMadeAnewMeanwhile(t *testing.T) {
 	b := start(t, nil)

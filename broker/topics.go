@@ -277,10 +277,8 @@ func (b *Broker) growTopic(rt *kmsg.CreatePartitionsRequestTopic, validateOnly b
 	return nil
 }
 
-// setConfigs replaces what is configured on a topic and tells its logs.
-func (b *Broker) setConfigs(name string, configs map[string]string) error {
-	b.changes.Lock()
-	defer b.changes.Unlock()
+// setConfigsLocked replaces what is configured on a topic and tells its logs.
+func (b *Broker) setConfigsLocked(name string, configs map[string]string) error {
 	table := b.topics.Load()
 	old := table.byName[name]
 	if old == nil {
