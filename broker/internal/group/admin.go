@@ -126,7 +126,7 @@ func (c *Coordinator) TopicDeleted(topic string) {
 	for _, g := range c.all() {
 		g.mu.Lock()
 		var gone []topicPartition
-		for tp := range g.offsets {
+		for tp := range g.allOffsetsLocked() {
 			if tp.topic == topic {
 				gone = append(gone, tp)
 			}

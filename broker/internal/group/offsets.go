@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"sort"
 	"time"
 
@@ -262,20 +264,9 @@ func (g *group) fetchLocked(tp topicPartition, requireStable bool, p *kmsg.Offse
 // topicsLocked lists everything the group has committed offsets for, in order. What is only pending is not committed; but who asks
 // for what is stable is told of it, where Kafka is silent: the first commit of a partition would go unnoticed while it is on its way.
 func (g *group) topicsLocked(requireStable bool) []kmsg.OffsetFetchRequestGroupTopic {
-	set := map[topicPartition]struct{}{}
-	for tp := range g.offsets {
-		set[tp] = struct{}{}
-	}
+	tps := slices.Collect(maps.Keys(g.offsets))
 	if requireStable {
-		for _, open := range g.pending {
-			for tp := range open {
-				set[tp] = struct{}{}
-			}
-		}
-	}
-	tps := make([]topicPartition, 0, len(set))
-	for tp := range set {
-		tps = append(tps, tp)
+		tps = slices.Collect(maps.Keys(g.allOffsetsLocked()))
 	}
 	sort.Slice(tps, func(i, j int) bool {
 		if tps[i].topic != tps[j].topic {
@@ -294,6 +285,20 @@ func (g *group) topicsLocked(requireStable bool) []kmsg.OffsetFetchRequestGroupT
 		t.Partitions = append(t.Partitions, tp.partition)
 	}
 	return topics
+}
+
+// allOffsetsLocked are the partitions that have a committed offset, or one that a transaction has still to commit.
+func (g *group) allOffsetsLocked() map[topicPartition]struct{} {
+	all := make(map[topicPartition]struct{}, len(g.offsets))
+	for tp := range g.offsets {
+		all[tp] = struct{}{}
+	}
+	for _, open := range g.pending {
+		for tp := range open {
+			all[tp] = struct{}{}
+		}
+	}
+	return all
 }
 
 // DeleteOffsets serves OffsetDelete. Offsets of topics that a member is subscribed to stay; partitions that do not exist have none.
@@ -367,11 +372,12 @@ func (g *group) subscriptionsLocked() (topics map[string]struct{}, all bool) {
 	return topics, false
 }
 
-// forgetOffsetsLocked deletes offsets, with a tombstone for each that there is.
+// forgetOffsetsLocked deletes offsets, with a tombstone for each that there is. Those that a transaction has still to commit go with
+// them: they were for what is deleted, and would come back with its marker.
 func (g *group) forgetOffsetsLocked(tps []topicPartition) error {
 	var entries []journal.Entry
 	for _, tp := range tps {
-		if _, ok := g.offsets[tp]; ok {
+		if _, ok := g.offsets[tp]; ok || g.unstableLocked(tp) {
 			entries = append(entries, journal.Entry{Key: offsetKey(g.id, tp)})
 		}
 	}
@@ -382,7 +388,17 @@ func (g *group) forgetOffsetsLocked(tps []topicPartition) error {
 		return fmt.Errorf("delete %d offsets of group %s: %w", len(entries), g.id, err)
 	}
 	for _, tp := range tps {
-		delete(g.offsets, tp)
+		g.dropOffsetLocked(tp)
 	}
 	return nil
+}
+
+// dropOffsetLocked is what the tombstone of an offset does.
+func (g *group) dropOffsetLocked(tp topicPartition) {
+	delete(g.offsets, tp)
+	for producerID, open := range g.pending {
+		if delete(open, tp); len(open) == 0 {
+			delete(g.pending, producerID)
+		}
+	}
 }

@@ -76,6 +76,34 @@ func TestTransactionalOffsets(t *testing.T) {
 	})
 }
 
+// What a transaction has still to commit for a topic that is deleted must not be there for the next topic of that name.
+func TestTopicGoesInTheMiddleOfATransaction(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, f *fixture) {
+		for _, restarts := range []bool{false, true} {
+			wantErr(t, "pending", f.commitTxn(1, "", -1, 10, nil), nil)
+			f.TopicDeleted("in")
+			if restarts {
+				f = f.reopen()
+				defer f.Close()
+			}
+			f.m.end(f.Coordinator, 1, true)
+			if got := f.offset(true); got != "-1/-1/" {
+				t.Errorf("offset %s of a topic that is gone", got)
+			}
+			f.TopicDeleted("in")
+		}
+		wantErr(t, "pending", f.commitTxn(1, "", -1, 10, nil), nil)
+		f.TopicDeleted("in")
+		wantErr(t, "pending for the new topic", f.commitTxn(1, "", -1, 3, nil), nil)
+		f.m.end(f.Coordinator, 1, true)
+		if got := f.offset(true); got != "3/-1/" {
+			t.Errorf("offset %s, want that of the new topic", got)
+		}
+		d := park(t, f.Delete("g")).get()
+		wantErr(t, "delete", kerr.ErrorForCode(d.ErrorCode), nil)
+	})
+}
+
 func TestZombieCommitsAreRefused(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, f *fixture) {
 		js := f.finish(f.join(joining{instance: "one"}))

@@ -137,7 +137,7 @@ func (c *Coordinator) loadOffset(producerID, offset int64, key, value []byte) er
 	}
 	defer g.mu.Unlock()
 	if value == nil {
-		delete(g.offsets, tp)
+		g.dropOffsetLocked(tp)
 		g.c.loadedTombstone(g)
 		return nil
 	}
