@@ -8,13 +8,13 @@ import (
 // deleteSubject soft-deletes all versions of a subject, or deletes a soft-deleted subject for good. It returns the
 // versions that went.
 func (c *core) deleteSubject(ctx context.Context, subject string, permanent bool) ([]int, error) {
-	if err := c.checkWritable(subject); err != nil {
-		return nil, err
-	}
 	if err := c.log.lock(ctx); err != nil {
 		return nil, unavailable(err)
 	}
 	defer c.log.unlock()
+	if err := c.checkWritable(subject); err != nil {
+		return nil, err
+	}
 	all := c.state.versions(subject, true)
 	live := slices.DeleteFunc(slices.Clone(all), func(e *entry) bool { return e.Deleted })
 	switch {
@@ -48,13 +48,13 @@ func (c *core) deleteSubject(ctx context.Context, subject string, permanent bool
 
 // deleteVersion does the same to one version, and returns its number.
 func (c *core) deleteVersion(ctx context.Context, subject string, version int, permanent bool) (int, error) {
-	if err := c.checkWritable(subject); err != nil {
-		return 0, err
-	}
 	if err := c.log.lock(ctx); err != nil {
 		return 0, unavailable(err)
 	}
 	defer c.log.unlock()
+	if err := c.checkWritable(subject); err != nil {
+		return 0, err
+	}
 	if len(c.state.versions(subject, true)) == 0 {
 		return 0, subjectNotFound(subject)
 	}

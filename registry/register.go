@@ -203,10 +203,7 @@ func (c *core) register(ctx context.Context, subject string, d Definition, r reg
 	if err := checkSubject(subject); err != nil {
 		return Schema{}, err
 	}
-	if err := c.checkMode(subject, r.id > 0); err != nil {
-		return Schema{}, err
-	}
-	p, err := c.parseNew(subject, d, r.normalize)
+	p, err := c.admit(subject, d, r)
 	if err != nil {
 		return Schema{}, err
 	}
@@ -218,6 +215,10 @@ func (c *core) register(ctx context.Context, subject string, d Definition, r reg
 		return Schema{}, unavailable(err)
 	}
 	defer c.log.unlock()
+	// Once more, with nobody beside it: while it waited, what it refers to may have been deleted, or the mode changed.
+	if p, err = c.admit(subject, d, r); err != nil {
+		return Schema{}, err
+	}
 	if e := c.registered(subject, p, r); e != nil {
 		return e.Schema, nil
 	}
@@ -235,6 +236,14 @@ func (c *core) register(ctx context.Context, subject string, d Definition, r reg
 		}
 	}
 	return c.addLocked(ctx, subject, p, r)
+}
+
+// admit reads a definition that is to be registered, if the mode allows it.
+func (c *core) admit(subject string, d Definition, r registration) (*parsed, error) {
+	if err := c.checkMode(subject, r.id > 0); err != nil {
+		return nil, err
+	}
+	return c.parseNew(subject, d, r.normalize)
 }
 
 // inherit gives a new version p, which was parsed from d, the metadata and the rules of the one before it where it has none

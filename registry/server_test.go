@@ -166,6 +166,79 @@ func TestConcurrentRegistration(t *testing.T) {
 	}
 }
 
+// What waits for its turn to write is decided by what holds then, not by what held when it came.
+func TestDecidedWhenItIsWritten(t *testing.T) {
+	s := start(t, newCluster(t).ListenAddrs())
+	c, ctx := s.core.Load(), t.Context()
+	base, err := c.register(ctx, "base", Definition{Text: `{"type":"record","name":"Base","fields":[]}`}, registration{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.register(ctx, "s", Definition{Text: `"int"`}, registration{}); err != nil {
+		t.Fatal(err)
+	}
+	mode, err := marshal(modeValue{Subject: "s", Mode: modeReadOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(first func(), records ...record) {
+		t.Helper()
+		if err := c.log.lock(ctx); err != nil {
+			t.Fatal(err)
+		}
+		defer c.log.unlock()
+		first()
+		if err := c.log.writeLocked(ctx, records...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := []record{{schemaKey("base", base.Version), nil}}
+	readOnly := []record{{subjectKey(keyMode, "s"), mode}}
+	for _, test := range []struct {
+		what      string
+		meanwhile []record
+		code      int
+		do        func() error
+	}{
+		{"a schema that refers to what is deleted", gone, codeInvalidSchema, func() error {
+			_, err := c.register(ctx, "derived", Definition{Text: `{"type":"record","name":"D","fields":[{"name":"b","type":"Base"}]}`,
+				References: []Reference{{Name: "Base", Subject: "base", Version: base.Version}}}, registration{})
+			return err
+		}},
+		{"a schema of a subject that is read-only", readOnly, codeOperationNotPermitted, func() error {
+			_, err := c.register(ctx, "s", Definition{Text: `"long"`}, registration{})
+			return err
+		}},
+		{"the deletion of a subject that is read-only", readOnly, codeOperationNotPermitted, func() error {
+			_, err := c.deleteSubject(ctx, "s", false)
+			return err
+		}},
+		{"the deletion of a version that is read-only", readOnly, codeOperationNotPermitted, func() error {
+			_, err := c.deleteVersion(ctx, "s", 1, false)
+			return err
+		}},
+		{"the configuration of a subject that is read-only", readOnly, codeOperationNotPermitted, func() error {
+			_, err := c.setConfig(ctx, "s", configUpdate{Compatibility: "NONE"})
+			return err
+		}},
+		{"the end of the configuration of a subject that is read-only", readOnly, codeOperationNotPermitted, func() error {
+			_, err := c.deleteConfig(ctx, "s")
+			return err
+		}},
+	} {
+		done := make(chan error, 1)
+		write(func() {
+			go func() { done <- test.do() }()
+			time.Sleep(50 * time.Millisecond) // it waits now
+		}, test.meanwhile...)
+		var refused *Error
+		if err := <-done; !errors.As(err, &refused) || refused.Code != test.code {
+			t.Errorf("%s: %v, want code %d", test.what, err, test.code)
+		}
+		write(func() {}, record{subjectKey(keyMode, "s"), nil})
+	}
+}
+
 func TestPortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -101,13 +101,13 @@ func (c *core) setConfig(ctx context.Context, subject string, u configUpdate) (c
 			return configValue{}, err
 		}
 	}
-	if err := c.checkWritable(subject); err != nil {
-		return configValue{}, err
-	}
 	if err := c.log.lock(ctx); err != nil {
 		return configValue{}, unavailable(err)
 	}
 	defer c.log.unlock()
+	if err := c.checkWritable(subject); err != nil {
+		return configValue{}, err
+	}
 	v, _ := c.state.config(subject)
 	v.Subject = subject
 	u.apply(&v)
@@ -126,13 +126,13 @@ func (c *core) setConfig(ctx context.Context, subject string, u configUpdate) (c
 
 // deleteConfig removes the configuration of a subject, or resets the global one, and returns what it was.
 func (c *core) deleteConfig(ctx context.Context, subject string) (configValue, error) {
-	if err := c.checkWritable(subject); err != nil {
-		return configValue{}, err
-	}
 	if err := c.log.lock(ctx); err != nil {
 		return configValue{}, unavailable(err)
 	}
 	defer c.log.unlock()
+	if err := c.checkWritable(subject); err != nil {
+		return configValue{}, err
+	}
 	v, ok := c.state.config(subject)
 	if !ok && subject != "" {
 		return v, subjectNotFound(subject)
