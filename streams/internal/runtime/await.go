@@ -276,12 +276,22 @@ func (rt *Runtime) Copy(ctx context.Context, store string, partition int32, stal
 	if err != nil {
 		return nil, err
 	}
+	gone := false
 	err = rt.until(ctx, func() bool {
+		rt.mu.Lock()
+		gone = rt.mu.copies[store][partition] != c && rt.mu.shards[store][partition] != c.sh
+		rt.mu.Unlock()
+		if gone { // nobody brings it on any more
+			return true
+		}
 		pos, ok := c.sh.Position()
 		return end == 0 || ok && pos.Offset >= end
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("the copy of %s, partition %d, is behind: %w", store, partition, err)
+	case gone:
+		return nil, fmt.Errorf("%w: %s, partition %d: the copy was given up", ErrNotHere, store, partition)
 	}
 	return c.sh, nil
 }
