@@ -97,17 +97,20 @@ func (c *crew) ended(w *worker, err error) {
 	if err != nil {
 		c.mu.errs = append(c.mu.errs, err)
 	}
-	if removed {
-		c.mu.workers = slices.DeleteFunc(c.mu.workers, func(o *worker) bool { return o == w })
-	} else {
+	if !removed {
 		c.mu.over = true
 		c.mu.cancel()
 	}
 	c.mu.Unlock()
-	if removed {
-		c.rt.leave(w)
-		c.checkUp()
+	if !removed {
+		return
 	}
+	// Before its number is free: the next worker that has it is the same member to the group, and must not be taken out for it.
+	c.rt.leave(w)
+	c.mu.Lock()
+	c.mu.workers = slices.DeleteFunc(c.mu.workers, func(o *worker) bool { return o == w })
+	c.mu.Unlock()
+	c.checkUp()
 }
 
 // all returns the workers.

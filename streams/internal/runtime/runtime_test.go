@@ -3,10 +3,14 @@ package runtime
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatstream/leat/state"
 	"github.com/leatstream/leat/streams/internal/engine"
@@ -64,5 +68,41 @@ func TestWaitForACopyThatIsGivenUp(t *testing.T) {
 	rt.pulse()
 	if err := <-done; !errors.Is(err, ErrNotHere) {
 		t.Error(err)
+	}
+}
+
+// A worker that is added meanwhile must not get the name of one that is being taken out of the group: it would be taken out, too.
+func TestWorkerLeavesBeforeItsNumberIsFree(t *testing.T) {
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fake.Close()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	rt := New(Config{AppID: "app", InstanceID: "instance", Logger: slog.New(slog.DiscardHandler)})
+	rt.topics = newTopics(cl, &rt.cfg)
+	c := &rt.crew
+	c.mu.ctx, c.mu.cancel = context.WithCancel(t.Context())
+	defer c.mu.cancel()
+	for n := range 2 {
+		c.mu.workers = append(c.mu.workers, newWorker(c.mu.ctx, rt, n))
+	}
+	left := make(chan int, 1)
+	fake.ControlKey(int16(kmsg.LeaveGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		left <- len(c.all())
+		return nil, nil, false
+	})
+	w := c.mu.workers[1]
+	w.removed = true
+	c.ended(w, nil)
+	if n := <-left; n != 2 {
+		t.Errorf("%d workers have their numbers while one of two leaves the group", n)
+	}
+	if n := len(c.all()); n != 1 {
+		t.Errorf("%d workers are left", n)
 	}
 }
