@@ -53,20 +53,20 @@ func openLog(ctx context.Context, c Config, st *state) (*schemaLog, error) {
 	if seeds, ok := client.OptValue(kgo.SeedBrokers).([]string); ok {
 		c.Brokers = seeds // ClientOpts may name others, and messages should tell the truth
 	}
-	l := &schemaLog{client: client, producer: newProducer(c), topic: c.Topic, state: st, logger: c.Logger, timeout: c.WriteTimeout,
-		writer: make(chan struct{}, 1), done: make(chan struct{}), unsure: true}
+	// The log outlives the start: it ends with close.
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l := &schemaLog{client: client, producer: newProducer(life, c), topic: c.Topic, state: st, logger: c.Logger, timeout: c.WriteTimeout,
+		writer: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}), unsure: true}
 	l.mu.moved = make(chan struct{})
 	l.writer <- struct{}{}
 	if err := l.prepare(ctx, c); err != nil {
+		cancel()
 		client.Close()
 		return nil, err
 	}
 	// Only now that the topic is there: to a client that asked for it before, it would be missing for a while.
 	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{c.Topic: {0: kgo.NewOffset().AtStart()}})
-	// The reader outlives the start: it ends with close.
-	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	l.cancel = cancel
-	go l.read(reading)
+	go l.read(life)
 	if err := l.catchUp(ctx); err != nil {
 		l.close()
 		return nil, err
@@ -287,10 +287,11 @@ func (l *schemaLog) writeLocked(ctx context.Context, records ...record) error {
 	return nil
 }
 
-// close ends the reader and the client, and waits for both.
+// close ends the reader, the writer and the client, and waits for them.
 func (l *schemaLog) close() {
 	l.cancel()
 	<-l.done
+	<-l.writer // and is not given back: the producer is the writer's until then, and nobody's after
 	l.producer.close()
 	l.client.Close()
 }

@@ -22,15 +22,17 @@ var errFenced = errors.New("another registry has taken over the topic")
 // A transaction that fails is settled by a new client, whose InitProducerId waits for its end; the outcome is then in the
 // topic, where the registry reads it before it decides anything else. It belongs to the holder of the log's token.
 type producer struct {
+	life   context.Context // its end cuts short what is being written
 	config Config
 	client *kgo.Client // nil if there is none yet, or the last one failed
 	fenced bool
 }
 
-func newProducer(c Config) *producer { return &producer{config: c} }
+func newProducer(life context.Context, c Config) *producer { return &producer{life: life, config: c} }
 
 func (p *producer) connect() error {
 	opts := append([]kgo.Opt{
+		kgo.WithContext(p.life),
 		kgo.SeedBrokers(p.config.Brokers...),
 		kgo.ClientID("leat-registry"),
 		kgo.MetadataMinAge(100 * time.Millisecond),

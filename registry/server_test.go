@@ -239,6 +239,39 @@ func TestDecidedWhenItIsWritten(t *testing.T) {
 	}
 }
 
+// Who closes a registry does not take its producer away from a change that is being written: that one ends, with an error.
+func TestCloseWhileItWrites(t *testing.T) {
+	for _, unfenced := range []bool{true, false} {
+		cluster := newCluster(t)
+		s := startWith(t, Config{Brokers: cluster.ListenAddrs(), WriteTimeout: time.Minute, Unfenced: unfenced, Logger: logger(t)})
+		writing := make(chan struct{}, 100)
+		cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			cluster.KeepControl()
+			writing <- struct{}{}
+			return nil, nil, true // and no answer ever
+		})
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Backend().Register(t.Context(), "s", Definition{Text: `"int"`})
+			done <- err
+		}()
+		<-writing
+		began := time.Now()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err == nil {
+			t.Error("registered")
+		}
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("unfenced=%t: it took %s", unfenced, took)
+		}
+		if _, err := s.Backend().Register(t.Context(), "s", Definition{Text: `"int"`}); !errors.Is(err, ErrClosed) {
+			t.Errorf("afterwards: %v", err)
+		}
+	}
+}
+
 func TestPortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
