@@ -156,6 +156,34 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// What a configuration keeps that came while old segments were being looked for is kept.
+func TestRetentionIsRaisedMeanwhile(t *testing.T) {
+	fs := &vfs.Faulty{FS: vfs.NewMem()}
+	cfg := Config{SegmentBytes: 100, Delete: true, RetentionAge: 4 * time.Second} // a batch each
+	l := mustOpen(t, fs, cfg, nil)
+	for i := range 10 {
+		mustAppend(t, l, timed(i))
+	}
+	mustClose(t, l)
+	l = mustOpen(t, fs, cfg, nil)
+	defer l.Close()
+	fs.Fail(func(op vfs.Op, _ string) error {
+		if op != vfs.OpOpen {
+			return nil
+		}
+		fs.Fail(nil)
+		more := cfg
+		more.RetentionAge = time.Hour
+		return l.SetConfig(more)
+	})
+	if n, err := l.Retain(epochTime.Add(10 * time.Second)); n != 0 || err != nil || l.Bounds().LogStart != 0 {
+		t.Errorf("%d segments went, %v; the log begins at %d", n, err, l.Bounds().LogStart)
+	}
+	if n, err := l.Retain(epochTime.Add(2 * time.Hour)); n == 0 || err != nil {
+		t.Errorf("%d segments went, %v, by the retention that holds now", n, err)
+	}
+}
+
 func TestLeaderEpochGrowsWhereRecordsMayBeLost(t *testing.T) {
 	fs := vfs.NewMem()
 	cfg := Config{Flush: FlushOS}

@@ -121,6 +121,10 @@ func (l *Log) Retain(now time.Time) (segments int, err error) {
 		l.mu.Unlock()
 		return 0, err
 	}
+	if l.cfg.Load() != cfg { // somebody wants to keep more, perhaps: the next call goes by that
+		l.mu.Unlock()
+		return 0, nil
+	}
 	high := l.high.Load()
 	last := segs[n-1]
 	if last == l.mu.active {
