@@ -56,11 +56,14 @@ func (s *seen) distinct() int {
 	return len(s.n)
 }
 
-// pollAll polls in the background until ctx ends.
+// pollAll polls in the background until ctx ends or the client is closed, of which every poll would say so at once.
 func pollAll(ctx context.Context, wg *sync.WaitGroup, cl *kgo.Client, s *seen) {
 	wg.Go(func() {
 		for ctx.Err() == nil {
 			fs := cl.PollFetches(ctx)
+			if fs.IsClientClosed() {
+				return
+			}
 			fs.EachRecord(func(r *kgo.Record) { s.add(string(r.Value)) })
 		}
 	})
