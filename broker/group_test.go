@@ -153,11 +153,13 @@ func TestStaticMemberRestartsWithoutRebalance(t *testing.T) {
 	pollAll(ctx, &wg, a, &got)
 	ctx2, stop := context.WithCancel(ctx)
 	pollAll(ctx2, &wg, c, &got)
-	eventually(t, "two members", func() bool {
+	var generation int32
+	eventually(t, "two members, which both know it", func() bool { // the group can be stable before a member has read the answer to its JoinGroup
 		g := groupState(t, b, "g")
-		return g.State == "Stable" && len(g.Members) == 2
+		_, of := c.GroupMetadata()
+		_, generation = a.GroupMetadata()
+		return g.State == "Stable" && len(g.Members) == 2 && generation == of && of >= 0
 	})
-	_, generation := a.GroupMetadata()
 	stop()
 	c.Close() // a static member does not leave when it closes
 	c = member("c")
