@@ -222,7 +222,7 @@ func TestCopiesAnswerWithinABound(t *testing.T) {
 		first := b.start(cfg, nil)
 		first.ready(t)
 		other := b.asked("second")
-		other.Standbys, other.Queries.Timeout = 1, 300*time.Millisecond
+		other.Standbys = 1
 		second := b.start(other, nil)
 		b.say(want, lines(300, 60)...)
 		out.expect(want)
@@ -238,7 +238,16 @@ func TestCopiesAnswerWithinABound(t *testing.T) {
 		if err := holds(stale.All(), want); err != nil {
 			t.Errorf("with copies: %v", err)
 		}
-		if err := holds(b.counts(second).All(), want); !errors.Is(err, streams.ErrUnavailable) {
+		impatient, err := streams.NewRemote(streams.RemoteConfig{AppID: b.app, Brokers: b.brokers, Client: b.opts, Queries: streams.QueryConfig{Timeout: 300 * time.Millisecond}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer impatient.Close()
+		v, err := impatient.View(counts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := holds(v.All(), want); !errors.Is(err, streams.ErrUnavailable) {
 			t.Errorf("without copies: %v, want ErrUnavailable", err)
 		}
 	})
