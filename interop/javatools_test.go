@@ -224,18 +224,19 @@ func (j *javaTools) testTransactions() {
 	j.want([]string{`(?m)^open\s+1\s+\d+\s+Ongoing`}, "", txns, "list")
 	j.want([]string{`Ongoing`, `transacted-0`}, "", txns, "describe", "--transactional-id", "open")
 	j.want([]string{`(?m)^\d+\s+\d+\s+-?\d+\s+0\s+\d+\s+0`}, "", txns, "describe-producers", "--topic", "transacted", "--partition", "0")
-	read := func(isolation string) string {
-		return j.want(nil, "", tools+"consumer.ConsoleConsumer", "--topic", "transacted", "--partition", "0", "--offset", "earliest", "--timeout-ms", "2000", "--isolation-level", isolation)
+	read := func(isolation string, until ...string) string {
+		return j.want(nil, "", tools+"consumer.ConsoleConsumer", append([]string{"--topic", "transacted", "--partition", "0", "--offset", "earliest", "--isolation-level", isolation}, until...)...)
 	}
-	if out := read("read_committed"); strings.Contains(out, "maybe") {
+	quiet := []string{"--timeout-ms", "2000"} // for what must not come
+	if out := read("read_committed", quiet...); strings.Contains(out, "maybe") {
 		j.t.Errorf("an open transaction is read: %s", out)
 	}
-	if out := read("read_uncommitted"); !strings.Contains(out, "maybe") {
+	if out := read("read_uncommitted", "--max-messages", "1", "--timeout-ms", "60000"); !strings.Contains(out, "maybe") {
 		j.t.Errorf("read_uncommitted does not read it: %s", out)
 	}
 	j.want(nil, "", txns, "abort", "--topic", "transacted", "--partition", "0", "--start-offset", "0")
 	j.want([]string{`(?m)^\d+\s+\d+\s+-?\d+\s+0\s+\d+\s+None`}, "", txns, "describe-producers", "--topic", "transacted", "--partition", "0")
-	if out := read("read_committed"); strings.Contains(out, "maybe") {
+	if out := read("read_committed", quiet...); strings.Contains(out, "maybe") {
 		j.t.Errorf("an aborted record is read: %s", out)
 	}
 }
