@@ -22,11 +22,11 @@ func kafkaLibs(t *testing.T) string {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	port, err := kafkalab.FreePort()
+	ports, err := kafkalab.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return port
+	return ports[0]
 }
 
 // apacheKafka starts one Apache Kafka node and returns its address once it serves.

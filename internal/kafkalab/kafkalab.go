@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 )
 
 // Version is the Apache Kafka that the jars are of: the one in interop/kafka/pom.xml.
@@ -52,11 +54,19 @@ func Jars(ctx context.Context, folder, jar string) (string, error) {
 // BrokerJar is the jar by which Jars knows that a folder's libs hold Apache Kafka's broker.
 const BrokerJar = "kafka_2.13-" + Version + ".jar"
 
-// FreePort is a port of this machine that nobody listens on at the moment.
-func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// FreePorts are n ports of this machine, each another one, that nobody listens on at the moment. They are below those that the
+// system gives out by itself, so that no other program is given one before it is used, and none that was left for a restart.
+func FreePorts(n int) (ports []int, err error) {
+	for tries := 0; len(ports) < n; tries++ {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000))))
+		if err != nil && tries < 100*n {
+			continue // in use
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // when all are found
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
+	return ports, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,5 +50,16 @@ func TestJarsThatAreThereAreNotFetched(t *testing.T) {
 	libs, err := Jars(t.Context(), dir, BrokerJar) // without a pom.xml, Maven would fail
 	if err != nil || libs != filepath.Join(dir, "libs") {
 		t.Errorf("got %q, %v", libs, err)
+	}
+}
+
+func TestFreePortsAreDifferentOnes(t *testing.T) {
+	ports, err := FreePorts(300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(ports)
+	if n := len(slices.Compact(ports)); n != 300 {
+		t.Errorf("%d different ports of 300", n)
 	}
 }

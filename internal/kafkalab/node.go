@@ -31,13 +31,9 @@ type Node struct {
 // NewNodes makes a cluster of n formatted nodes, with their files in folders of dir, and starts none of them. Topics have as
 // many replicas as there are nodes, and a write is acknowledged when all but one of three have it. heap is the JVM's -Xmx.
 func NewNodes(ctx context.Context, libs, dir, heap string, n int) ([]*Node, error) {
-	ports := make([]int, 2*n)
-	for i := range ports {
-		p, err := FreePort()
-		if err != nil {
-			return nil, err
-		}
-		ports[i] = p
+	ports, err := FreePorts(2 * n)
+	if err != nil {
+		return nil, err
 	}
 	id := ""
 	var nodes []*Node
