@@ -236,3 +236,25 @@ func TestWaitSyncedEndsWithItsContext(t *testing.T) {
 		t.Error("the waiter is left behind")
 	}
 }
+
+// Who is told that a record is safe finds it, also if it reads only what is stable.
+func TestWhatIsSafeIsStable(t *testing.T) {
+	l := mustOpen(t, vfs.NewMem(), Config{Flush: FlushAlways}, startSyncer(t))
+	var writers sync.WaitGroup
+	for range 8 {
+		writers.Go(func() {
+			for range 2000 {
+				a, err := l.Append(plain(1, "v"), AppendOptions{Now: epochTime})
+				if err == nil {
+					err = l.WaitSynced(t.Context(), a.LastOffset+1)
+				}
+				if b := l.Bounds(); err != nil || b.LastStable <= a.LastOffset {
+					t.Errorf("error %v; %d is safe, bounds %+v", err, a.LastOffset, b)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	mustClose(t, l)
+}

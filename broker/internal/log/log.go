@@ -43,6 +43,7 @@ type Log struct {
 	lso   atomic.Int64
 	high  atomic.Int64
 	end   atomic.Int64
+	safe  atomic.Int64 // the high watermark once the last stable offset has followed it: what writers may be told of
 	epoch atomic.Int32
 	left  atomic.Bool // closed or deleted: mu.gone says which
 
@@ -188,6 +189,7 @@ func (l *Log) publishLocked() bool {
 	moved := high > l.high.Load() || stable > l.lso.Load()
 	l.high.Store(high)
 	l.lso.Store(stable)
+	l.safe.Store(high)
 	l.releaseWaitsLocked(high)
 	return moved
 }

@@ -353,14 +353,15 @@ type syncWait struct {
 }
 
 // WaitSynced returns when everything below offset counts as safe under the flush policy: with FlushOS at once, with
-// FlushAlways when it is on disk. It fails with ctx's error, with KafkaStorageError if the disk failed (then nobody
-// knows what is on it), or when the log is closed or deleted before.
+// FlushAlways when it is on disk. Readers find it then, also those of what is stable if no transaction is open below. It
+// fails with ctx's error, with KafkaStorageError if the disk failed (then nobody knows what is on it), or when the log is
+// closed or deleted before.
 func (l *Log) WaitSynced(ctx context.Context, offset int64) error {
-	if l.high.Load() >= offset {
+	if l.safe.Load() >= offset {
 		return nil
 	}
 	l.mu.Lock()
-	if l.high.Load() >= offset {
+	if l.safe.Load() >= offset {
 		l.mu.Unlock()
 		return nil
 	}
