@@ -17,7 +17,7 @@ import (
 // A function that is so slow that what is polled at once takes longer than a transaction may: what fits is committed.
 func TestASlowFunctionIsCommittedInTime(t *testing.T) {
 	onOurs(t, func(t *testing.T, b *bench) {
-		const n = 600 // of 4 ms each, where a transaction may take 2 s (Tune)
+		const n = 600 // of 4 ms each, where a transaction may take 2 s
 		var tb streams.Builder
 		tb.Stream(streams.Topic[string, string]{Name: b.in}).
 			MapValues(func(_, v string) (string, error) {
@@ -30,7 +30,9 @@ func TestASlowFunctionIsCommittedInTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.write(b.in, n, 1e12)
-		app := b.run(topology, b.config("a"), nil)
+		cfg := b.config("a")
+		cfg.TransactionTimeout = 2 * time.Second
+		app := b.run(topology, cfg, nil)
 		b.expectRecords(n)
 		app.stop()
 		if err := app.wait(t); err != nil {

@@ -15,7 +15,6 @@ func (a *App) Tune(points *failpoint.Set) {
 		if c.SessionTimeout == 0 {
 			c.SessionTimeout = time.Minute
 		}
-		c.TransactionTimeout = 2 * time.Second
 		c.PurgeInterval = 100 * time.Millisecond
 		c.LookInterval = 100 * time.Millisecond
 		if points != nil {
