@@ -353,7 +353,7 @@ func TestProduceGivesUp(t *testing.T) {
 	})
 	var out, errs strings.Builder
 	env := &cli.Env{In: strings.NewReader("x\n"), Out: &out, Err: &errs, Getenv: func(string) string { return "" }}
-	if code := run(t.Context(), env, []string{"topic", "produce", "t", "--timeout", "500ms", "-b", b.Addr()}); code != 1 || !strings.Contains(errs.String(), "not acknowledged in time") {
+	if code := run(t.Context(), env, []string{"topic", "produce", "t", "--timeout", "3s", "-b", b.Addr()}); code != 1 || !strings.Contains(errs.String(), "not acknowledged in time") {
 		t.Errorf("exit %d: %s%s", code, out.String(), errs.String())
 	}
 }
