@@ -213,6 +213,16 @@ func TestQueriesSeeWhatTheyWaitFor(t *testing.T) {
 	})
 }
 
+// remote asks the application's instances from outside.
+func (b *bench) remote(q streams.QueryConfig) *streams.Remote {
+	b.t.Helper()
+	r, err := streams.NewRemote(streams.RemoteConfig{AppID: b.app, Brokers: b.brokers, Client: b.opts, Queries: q})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
 func TestCopiesAnswerWithinABound(t *testing.T) {
 	onOurs(t, func(t *testing.T, b *bench) {
 		want := map[string]int64{}
@@ -238,10 +248,7 @@ func TestCopiesAnswerWithinABound(t *testing.T) {
 		if err := holds(stale.All(), want); err != nil {
 			t.Errorf("with copies: %v", err)
 		}
-		impatient, err := streams.NewRemote(streams.RemoteConfig{AppID: b.app, Brokers: b.brokers, Client: b.opts, Queries: streams.QueryConfig{Timeout: 300 * time.Millisecond}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		impatient := b.remote(streams.QueryConfig{Timeout: 300 * time.Millisecond})
 		defer impatient.Close()
 		v, err := impatient.View(counts)
 		if err != nil {
@@ -267,11 +274,7 @@ func TestRemoteAsksWithTokenAndTLS(t *testing.T) {
 		b.say(want, lines(100, 30)...)
 		out.expect(want)
 		ask := func(token string) error {
-			remote, err := streams.NewRemote(streams.RemoteConfig{AppID: b.app, Brokers: b.brokers, Client: b.opts,
-				Queries: streams.QueryConfig{Token: token, ClientTLS: cfg.Queries.ClientTLS, Timeout: 5 * time.Second}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			remote := b.remote(streams.QueryConfig{Token: token, ClientTLS: cfg.Queries.ClientTLS, Timeout: 5 * time.Second})
 			defer remote.Close()
 			v, err := remote.View(counts)
 			if err != nil {
