@@ -9,20 +9,13 @@ import (
 	"time"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/broker/brokertest"
 )
 
 // TestSecondWriterFencesTheFirst starts a second registry on the topic of the first: it takes the writing over, and what
 // the first would still write is refused, while it goes on answering questions.
 func TestSecondWriterFencesTheFirst(t *testing.T) {
-	b, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	b := brokertest.Start(t, broker.Config{Listen: []string{"127.0.0.1:0"}})
 	c := Config{Listen: "127.0.0.1:0", Brokers: []string{b.Addr()}, Logger: logger(t)}
 	first := startWith(t, c)
 	if a := do(t, first, "POST", "/subjects/s/versions", schemaBody(`"int"`)); a.status != 200 {

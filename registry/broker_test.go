@@ -13,22 +13,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/broker/brokertest"
 	"github.com/leatstream/leat/registry"
 )
-
-func startBroker(t *testing.T, c broker.Config) *broker.Broker {
-	t.Helper()
-	b, err := broker.Start(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return b
-}
 
 func startOn(t *testing.T, b *broker.Broker) *registry.Server {
 	t.Helper()
@@ -49,7 +36,7 @@ func startOn(t *testing.T, b *broker.Broker) *registry.Server {
 // TestOnBroker keeps schemas in Leat's own broker, in process, through a restart of both.
 func TestOnBroker(t *testing.T) {
 	dir := t.TempDir()
-	b := startBroker(t, broker.Config{Dir: dir})
+	b := brokertest.Start(t, broker.Config{Dir: dir})
 	s := startOn(t, b)
 	ids := make(map[string]int)
 	for i := range 20 {
@@ -72,7 +59,7 @@ func TestOnBroker(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = startOn(t, startBroker(t, broker.Config{Dir: dir}))
+	s = startOn(t, brokertest.Start(t, broker.Config{Dir: dir}))
 	for text, id := range ids {
 		if d, err := s.Backend().SchemaByID(t.Context(), id); err != nil || d.Text != text {
 			t.Errorf("schema %d: %q, %v, want %q", id, d.Text, err, text)
@@ -87,7 +74,7 @@ func TestOnBroker(t *testing.T) {
 // registered afterwards is kept.
 func TestBrokerRestarts(t *testing.T) {
 	dir := t.TempDir()
-	b := startBroker(t, broker.Config{Dir: dir, Listen: []string{"127.0.0.1:0"}})
+	b := brokertest.Start(t, broker.Config{Dir: dir, Listen: []string{"127.0.0.1:0"}})
 	addr := b.Addr()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -115,7 +102,7 @@ func TestBrokerRestarts(t *testing.T) {
 			t.Errorf("registered %+v, %v", got, err)
 		}
 	})
-	startBroker(t, broker.Config{Dir: dir, Listen: []string{addr}})
+	brokertest.Start(t, broker.Config{Dir: dir, Listen: []string{addr}})
 	wg.Wait()
 	if d, err := s.Backend().SchemaByID(ctx, 2); err != nil || d.Text != `"long"` {
 		t.Errorf("afterwards: %v, %v", d, err)

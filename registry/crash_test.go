@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/broker/brokertest"
 	"github.com/leatstream/leat/registry"
 )
 
@@ -64,7 +65,7 @@ func spawn(t *testing.T, listen, brokerAddr string) *exec.Cmd {
 // killed, again and again: each schema has one id, no id has two schemas, and nothing that was acknowledged is lost.
 func TestKilledWhileRegistering(t *testing.T) {
 	const clients, each, kills = 64, 6, 4
-	b := startBroker(t, broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}})
+	b := brokertest.Start(t, broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

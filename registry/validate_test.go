@@ -12,13 +12,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/broker/brokertest"
 	"github.com/leatstream/leat/registry"
 )
 
 // TestBrokerChecksSchemas has a topic whose values must carry a schema of its subject: the broker refuses all others.
 func TestBrokerChecksSchemas(t *testing.T) {
 	var server atomic.Pointer[registry.Server] // the broker is there first
-	b := startBroker(t, broker.Config{Dir: t.TempDir(), CheckSchema: func(topic string, key bool, data, header []byte) error {
+	b := brokertest.Start(t, broker.Config{Dir: t.TempDir(), CheckSchema: func(topic string, key bool, data, header []byte) error {
 		if s := server.Load(); s != nil {
 			return s.CheckRecord(topic, key, data, header)
 		}

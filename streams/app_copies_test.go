@@ -229,17 +229,24 @@ func TestCopiesOfWindowsStayBounded(t *testing.T) {
 	})
 }
 
+// tableOfSource is a table whose source topic is its changelog.
+func (b *bench) tableOfSource() (*streams.Topology, streams.Store[string, string]) {
+	b.t.Helper()
+	table := streams.Store[string, string]{Name: "table"}
+	sb := streams.Builder{Optimize: true}
+	sb.Table(streams.Topic[string, string]{Name: b.in}, table).ToStream().To(streams.Topic[string, string]{Name: b.out})
+	topology, err := sb.Build()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return topology, table
+}
+
 // A table whose source topic is its changelog has copies, too: with what its owner has processed, and nothing to replay when
 // they take over.
 func TestTablesOfSourceTopicsHaveCopies(t *testing.T) {
 	onEach(t, func(t *testing.T, b *bench) {
-		table := streams.Store[string, string]{Name: "table"}
-		sb := streams.Builder{Optimize: true}
-		sb.Table(streams.Topic[string, string]{Name: b.in}, table).ToStream().To(streams.Topic[string, string]{Name: b.out})
-		topology, err := sb.Build()
-		if err != nil {
-			t.Fatal(err)
-		}
+		topology, table := b.tableOfSource()
 		first, other := b.pair(topology)
 		b.say(map[string]int64{}, lines(300, 50)...)
 		b.say(map[string]int64{}, lines(100, 50)...)
@@ -249,9 +256,11 @@ func TestTablesOfSourceTopicsHaveCopies(t *testing.T) {
 		other.until(t, "three tasks, some of them copies", copied)
 		views := map[*running]*streams.View[string, string]{}
 		for _, app := range []*running{first, other} {
-			if views[app], err = app.View(table); err != nil {
+			v, err := app.View(table)
+			if err != nil {
 				t.Fatal(err)
 			}
+			views[app] = v
 		}
 		rows := func(v *streams.View[string, string]) (map[string]string, error) {
 			got := map[string]string{}
@@ -296,13 +305,7 @@ func TestTablesOfSourceTopicsHaveCopies(t *testing.T) {
 // Such a table is copied before its task moves to an instance that has nothing of it.
 func TestTablesOfSourceTopicsMoveWhenTheirRowsAreThere(t *testing.T) {
 	onEach(t, func(t *testing.T, b *bench) {
-		table := streams.Store[string, string]{Name: "table"}
-		sb := streams.Builder{Optimize: true}
-		sb.Table(streams.Topic[string, string]{Name: b.in}, table).ToStream().To(streams.Topic[string, string]{Name: b.out})
-		topology, err := sb.Build()
-		if err != nil {
-			t.Fatal(err)
-		}
+		topology, table := b.tableOfSource()
 		cfg := b.config("first")
 		cfg.AcceptableLag = 1
 		first := b.run(topology, cfg, nil)

@@ -24,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/broker/brokertest"
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/streams"
 	"github.com/leatstream/leat/streams/internal/failpoint"
@@ -269,16 +270,7 @@ func startFake(t testing.TB) *kfake.Cluster {
 // startBroker starts ours, reached in process by this test, and over TCP by its child processes.
 func startBroker(t testing.TB) *broker.Broker {
 	t.Helper()
-	br, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}, Logger: logger(t).With("part", "broker")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := br.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return br
+	return brokertest.Start(t, broker.Config{Listen: []string{"127.0.0.1:0"}, Logger: logger(t).With("part", "broker")})
 }
 
 // onOurs runs a test on our broker, in process.

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/broker/brokertest"
 	"github.com/leatstream/leat/internal/txnclient"
 )
 
@@ -26,15 +27,7 @@ func seeds(t *testing.T) []string {
 	if addrs := os.Getenv(bootstrapVariable); addrs != "" {
 		return strings.Split(addrs, ",")
 	}
-	br, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := br.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	br := brokertest.Start(t, broker.Config{Listen: []string{"127.0.0.1:0"}})
 	return []string{br.Addr()}
 }
 

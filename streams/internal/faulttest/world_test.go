@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/broker/brokertest"
 	"github.com/leatstream/leat/serde"
 	"github.com/leatstream/leat/streams"
 	"github.com/leatstream/leat/streams/internal/failpoint"
@@ -91,15 +92,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	br, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := br.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	br := brokertest.Start(t, broker.Config{Listen: []string{"127.0.0.1:0"}})
 	w := &world{t: t, addr: br.Addr(), dir: filepath.Join(t.TempDir(), "state"), said: map[string]int64{}, log: &said{}}
 	w.cl = w.client()
 	w.create(words.Name, totals.Name)

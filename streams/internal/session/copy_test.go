@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/broker/brokertest"
 	"github.com/leatstream/leat/streams/internal/failpoint"
 	"github.com/leatstream/leat/streams/internal/session"
 )
@@ -57,15 +58,7 @@ func startFake(t *testing.T) cluster {
 
 func startBroker(t *testing.T) cluster {
 	t.Helper()
-	br, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}, Logger: logger(t).With("part", "broker")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := br.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	br := brokertest.Start(t, broker.Config{Listen: []string{"127.0.0.1:0"}, Logger: logger(t).With("part", "broker")})
 	return cluster{opts: []kgo.Opt{kgo.SeedBrokers(br.Addr())}}
 }
 

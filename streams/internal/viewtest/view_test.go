@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/leatstream/leat/broker"
+	"github.com/leatstream/leat/broker/brokertest"
 	"github.com/leatstream/leat/streams"
 )
 
@@ -50,15 +51,8 @@ type world struct {
 
 func start(t *testing.T) *world {
 	t.Helper()
-	br, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: []string{"127.0.0.1:0"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := br.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	br := brokertest.Start(t, broker.Config{Listen: []string{"127.0.0.1:0"}})
+	var err error
 	w := new(world)
 	if w.app, err = streams.New(counting(t), streams.Config{
 		AppID: "counting", Brokers: []string{br.Addr()}, StateDir: t.TempDir(), MemoryBytes: 16 << 20,
